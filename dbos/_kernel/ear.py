@@ -1,0 +1,191 @@
+"""Hearing of commits that other processes made.
+
+On Postgres one connection listens, and the same one passes on what this process commits: a ring of ours is a
+NOTIFY a moment later, several of them one. On SQLite nobody tells, so we look whether the file changed: a
+pragma of three microseconds, every few milliseconds. Either way a full look follows from time to time, because
+a notification can be lost and another program may send none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import threading
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import bindparam, func, select
+
+from dbos._kernel.functions import EVENT_CHANNEL, MESSAGE_CHANNEL
+from dbos._kernel.service import Service
+from dbos._kernel.statement import Conn, statement
+
+if TYPE_CHECKING:
+    from sqlalchemy.sql.expression import Executable
+
+    from dbos._kernel.bell import Channel
+    from dbos._kernel.schema import Tables
+    from dbos._kernel.scope import Ground
+    from dbos._kernel.store import Store
+
+# Every so often everything that is waited for is looked at, whatever was heard.
+FULL_LOOK_MS = 5_000
+# How often the file is looked at: shortly after it changed, and when it lies still.
+QUICK_MS, CALM_MS, QUICK_FOR_MS = 2, 5, 1_000
+# At least so long between two NOTIFYs of ours; what is rung meanwhile goes together.
+GATHER_MS = 5
+OUR_CHANNEL = "notebook_bell"
+# A notification holds less than 8,000 bytes.
+LONGEST_PAYLOAD = 7_500
+
+
+def ear_for(ground: Ground) -> Service:
+    """The way in which this database lets us hear."""
+    return WireEar(ground) if ground.store.dialect.notifies else FileEar(ground)
+
+
+class FileEar(Service):
+    """Sees that the file changed."""
+
+    name = "listener"
+
+    def __init__(self, ground: Ground) -> None:
+        super().__init__(ground.bell, ground.clock)
+        self.store = ground.store
+        self._version: int | None = None
+        self._quick_until_ms = self._full_look_ms = 0
+
+    def tick(self) -> int | None:
+        now_ms = self.clock.now_ms()
+        version = self.store.lane.glance(_data_version)
+        if version is not None and version != self._version:
+            self._version = version
+            self._quick_until_ms = now_ms + QUICK_FOR_MS
+            self.store.read(self.bell.look)
+        elif now_ms >= self._full_look_ms:
+            self._full_look_ms = now_ms + FULL_LOOK_MS
+            self.store.read(self.bell.look)
+        return self.clock.now_ms() + (QUICK_MS if now_ms < self._quick_until_ms else CALM_MS)
+
+
+def _data_version(conn: Conn) -> int:
+    # Asked on the lane's own connection, for which our own commits do not count as changes.
+    return int(conn.raw.execute("PRAGMA data_version").fetchone()[0])
+
+
+@statement
+def NOTIFY(_: Tables) -> Executable:
+    return select(func.pg_notify(OUR_CHANNEL, bindparam("payload")))
+
+
+class WireEar(Service):
+    """Listens, and tells others."""
+
+    name = "listener"
+
+    def __init__(self, ground: Ground) -> None:
+        super().__init__(ground.bell, ground.clock)
+        self.store: Store = ground.store
+        self._conn: Conn | None = None
+        self._said: list[Channel] = []
+        self._said_lock = threading.Lock()
+        self._quiet_until_ms = self._full_look_ms = 0
+        self._hear, self._wake = os.pipe()
+        os.set_blocking(self._wake, False)
+        ground.bell.herald = self.say
+
+    def say(self, channels: list[Channel]) -> None:
+        """Pass a ring on to other processes, soon."""
+        with self._said_lock:
+            first = not self._said
+            self._said.extend(channels)
+        if first:
+            self._prod()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._prod()
+
+    def _prod(self) -> None:
+        try:
+            os.write(self._wake, b".")
+        except OSError:
+            return  # full of earlier prods, or closed: either way nothing is lost
+
+    def _serve(self) -> None:
+        try:
+            while not self._stopping:
+                pause_ms = self._tick()
+                if pause_ms is not None:
+                    self._sleep(None, pause_ms)
+        finally:
+            self.bell.herald = None
+            self._drop()
+            os.close(self._wake)
+            os.close(self._hear)
+            self._ended.set()
+
+    def tick(self) -> None:
+        if self._conn is None:
+            self._conn = self._connect()
+            self._full_look_ms = 0  # whatever happened while we did not listen
+        if self.clock.now_ms() >= self._full_look_ms:
+            self._full_look_ms = self.clock.now_ms() + FULL_LOOK_MS
+            self.store.read(self.bell.look)
+        try:
+            self._pass_on()
+            self._sleep(self._conn.raw, self._quiet_until_ms if self._said else self._full_look_ms)
+            self._take_in(self._conn.raw)
+        except BaseException:
+            self._drop()
+            raise
+
+    def _connect(self) -> Conn:
+        conn = self.store.connect()
+        for channel in (OUR_CHANNEL, MESSAGE_CHANNEL, EVENT_CHANNEL):
+            conn.say(f"LISTEN {channel}")
+        return conn
+
+    def _drop(self) -> None:
+        conn, self._conn = self._conn, None
+        if conn is not None:
+            self.store.discard(conn, broken=True)  # it listens: not for anybody else's use
+
+    def _sleep(self, raw: Any, until_ms: int) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._hear, selectors.EVENT_READ)
+            if raw is not None:
+                selector.register(raw.fileno(), selectors.EVENT_READ)
+            for key, _ in selector.select(max((until_ms - self.clock.now_ms()) / 1000, 0)):
+                if key.fd == self._hear:
+                    os.read(self._hear, 4096)
+
+    def _take_in(self, raw: Any) -> None:
+        heard: list[Channel] = []
+        own_pid = raw.info.backend_pid
+        for note in raw.notifies(timeout=0):
+            if note.channel == OUR_CHANNEL:
+                if note.pid != own_pid:
+                    heard.extend((kind, key) for kind, key in json.loads(note.payload))
+            else:
+                heard.append(("message" if note.channel == MESSAGE_CHANNEL else "event", note.payload))
+        self.bell.ring_here(heard)
+
+    def _pass_on(self) -> None:
+        now_ms = self.clock.now_ms()
+        if not self._said or now_ms < self._quiet_until_ms or self._conn is None:
+            return
+        self._quiet_until_ms = now_ms + GATHER_MS
+        with self._said_lock:
+            said, self._said = self._said, []
+        for payload in _payloads(list(dict.fromkeys(said))):
+            self._conn.run(NOTIFY, payload=payload)
+
+
+def _payloads(channels: list[Channel]) -> list[str]:
+    """The channels as notifications, none too long."""
+    whole = json.dumps(channels)
+    if len(whole.encode()) <= LONGEST_PAYLOAD:
+        return [whole]
+    middle = len(channels) // 2
+    return [*_payloads(channels[:middle]), *_payloads(channels[middle:])] if middle else []

@@ -1,0 +1,265 @@
+"""The replay rule, once: is this step recorded? Then its record is the answer; else do it and record it.
+
+A record is written only while the workflow is PENDING and this run owns it: that condition is part of the
+statement. A refused record means that the workflow was cancelled, taken over, deleted, or that the step is
+already recorded; only then do we look which, in `explain_refusal`.
+
+Nothing is read on the way of a run that goes well: its journal came with it when it was claimed, and a fresh
+run has none. Before user code starts, the last answer of the database must not be older than FRESH_SECONDS.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import BigInteger, Integer, Text, and_, bindparam, exists, literal_column, select
+
+from dbos._kernel.model import CANCELLED, PENDING, Recorded
+from dbos._kernel.plan import Op
+from dbos._kernel.scope import Here, Run, StepStatus
+from dbos._kernel.statement import Entry, constant, kind, statement
+from dbos.error import (
+    DBOSException,
+    DBOSStepNondeterminismError,
+    DBOSUnexpectedStepError,
+    DBOSWorkflowCancelledError,
+    DBOSWorkflowConflictIDError,
+)
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement, FromClause
+    from sqlalchemy.sql.expression import Executable
+
+    from dbos._kernel.bell import Channel
+    from dbos._kernel.codec import Serializer
+    from dbos._kernel.schema import Tables
+    from dbos._kernel.statement import Conn
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# For so long an answer of the database counts as the present state of the row.
+FRESH_SECONDS = 0.005
+
+
+# -- statements ------------------------------------------------------------------------------------------------
+
+
+def is_mine(t: Tables, workflow_id: Any, owner: Any) -> ColumnElement[bool]:
+    """The row is PENDING and has this owner."""
+    return and_(
+        t.status.c.workflow_uuid == workflow_id,
+        t.status.c.owner_xid == owner,
+        # Said with an empty text behind it, so that no planner takes the partial index on PENDING for cheaper than
+        # the primary key when its statistics are old.
+        t.status.c.status.concat(constant("")) == constant(PENDING),
+    )
+
+
+@kind(
+    2,
+    workflow_uuid=Text(),
+    function_id=Integer(),
+    owner=Text(),
+    function_name=Text(),
+    output=Text(),
+    error=Text(),
+    child_workflow_id=Text(),
+    started_at_epoch_ms=BigInteger(),
+    completed_at_epoch_ms=BigInteger(),
+    serialization=Text(),
+)
+def RECORD(t: Tables, given: FromClause) -> Executable:
+    """Record a step of a workflow that is PENDING and ours."""
+    return record_statement(t, given)
+
+
+def record_statement(t: Tables, given: FromClause, *conditions: ColumnElement[bool]) -> Executable:
+    """The insertion of step records, under further conditions."""
+    columns = [name for name in RECORD.names if name != "owner"]
+    mine = exists(
+        select(literal_column("1")).select_from(t.status).where(is_mine(t, given.c.workflow_uuid, given.c.owner))
+    )
+    return (  # type: ignore[no-any-return]  # the two dialects' inserts have no common type
+        t.dialect.insert(t.steps)
+        .from_select(columns, select(*(given.c[name] for name in columns)).where(mine, *conditions))
+        .on_conflict_do_nothing()
+        .returning(t.steps.c.workflow_uuid, t.steps.c.function_id)
+    )
+
+
+@statement
+def STANDING(t: Tables) -> Executable:
+    """How a workflow and one of its steps stand."""
+    step = and_(t.steps.c.workflow_uuid == t.status.c.workflow_uuid, t.steps.c.function_id == bindparam("step_id"))
+    return (
+        select(
+            t.status.c.status,
+            t.status.c.owner_xid,
+            t.steps.c.function_name,
+            t.steps.c.completed_at_epoch_ms,
+            t.steps.c.child_workflow_id,
+        )
+        .select_from(t.status.outerjoin(t.steps, step))
+        .where(t.status.c.workflow_uuid == bindparam("workflow_id"))
+    )
+
+
+@statement
+def LOAD_JOURNALS(t: Tables) -> Executable:
+    """The records of several workflows."""
+    c = t.steps.c
+    columns = (c.workflow_uuid, c.function_id, c.function_name, c.output, c.error, c.child_workflow_id, c.serialization)
+    return select(*columns).where(t.dialect.among(c.workflow_uuid, "workflow_ids"))
+
+
+# -- reading ---------------------------------------------------------------------------------------------------
+
+
+def load(conn: Conn, workflow_ids: list[str]) -> dict[str, dict[int, Recorded]]:
+    """The journals of several workflows, by workflow and step id."""
+    journals: dict[str, dict[int, Recorded]] = {workflow_id: {} for workflow_id in workflow_ids}
+    for workflow_id, step_id, *rest in conn.run(LOAD_JOURNALS, workflow_ids=workflow_ids):
+        journals[workflow_id][step_id] = Recorded(*rest)
+    return journals
+
+
+def replay(run: Run, step_id: int, name: str) -> Recorded | None:
+    """The record of this step, if there is one; it must be of the operation that the code performs now."""
+    if not run.journal:
+        return None
+    found = run.journal.pop(step_id, None)
+    if found is not None and found.name != name:
+        raise DBOSUnexpectedStepError(run.workflow_id, step_id, name, found.name)
+    return found
+
+
+def answer(run: Run, found: Recorded) -> Any:
+    """What the recorded step returned; raises what it raised."""
+    codec = run.ground.codec
+    if found.error is not None:
+        raise codec.decode_error(found.error, found.serialization)
+    return codec.decode(found.output, found.serialization)
+
+
+# -- writing ---------------------------------------------------------------------------------------------------
+
+
+def record(
+    run: Run,
+    step_id: int,
+    name: str,
+    *,
+    output: str | None = None,
+    error: str | None = None,
+    child_id: str | None = None,
+    serialization: str | None = None,
+    started_ms: int | None = None,
+) -> Entry:
+    """The row of a step that ends now."""
+    now = run.ground.clock.now_ms()
+    row = (run.workflow_id, step_id, run.owner, name, output, error, child_id, started_ms or now, now, serialization)
+    return Entry(RECORD, row)
+
+
+async def commit(here: Here, step: Entry, *others: Entry, rings: tuple[Channel, ...] = ()) -> tuple[bool, ...]:
+    """Write a step's record, and what belongs to it, in one commit; says of the others whether they were accepted."""
+    run = here.run
+    assert run is not None
+    accepted, *rest = await here.put(step, *others, rings=rings)
+    if not accepted:
+        await explain_refusal(run, step)
+    run.confirm()
+    return tuple(rest)
+
+
+async def explain_refusal(run: Run, step: Entry) -> None:
+    """Raise what the refusal of a record means; return if it is ours after all (its first answer was lost)."""
+    _, step_id, _, name, *_, child_id, _, completed_ms, _ = step.row
+    found = await run.here.read(lambda conn: conn.first(STANDING, workflow_id=run.workflow_id, step_id=step_id))
+    check_standing(run, found)
+    assert found is not None
+    same = (found.function_name, found.completed_at_epoch_ms, found.child_workflow_id) == (name, completed_ms, child_id)
+    if not same:
+        raise DBOSStepNondeterminismError(run.workflow_id, step_id, name)
+
+
+def check_standing(run: Run, found: Any) -> None:
+    """Raise the control flow that a row demands which is not PENDING, or not ours."""
+    if found is not None and found.status == CANCELLED:
+        raise DBOSWorkflowCancelledError(f"Workflow {run.workflow_id} was cancelled. The workflow stops here.")
+    if found is None or found.status != PENDING or found.owner_xid != run.owner:
+        raise DBOSWorkflowConflictIDError(run.workflow_id)
+
+
+async def ensure_running(run: Run) -> None:
+    """Raise if the workflow was cancelled or taken over; free when the database said otherwise a moment ago."""
+    if run.ground.clock.monotonic() - run.confirmed_at < FRESH_SECONDS:
+        return
+    found = await run.here.read(lambda conn: conn.first(STANDING, workflow_id=run.workflow_id, step_id=0))
+    check_standing(run, found)
+    run.confirm()
+
+
+async def recorded(
+    here: Here,
+    name: str,
+    body: Callable[[Here], Awaitable[R]],
+    *,
+    serializer: Serializer | None = None,
+) -> R:
+    """Do a step of this workflow, or answer it from its record. `body` is given the place inside the step."""
+    run = here.run
+    assert run is not None
+    step_id = run.next_step()
+    found = replay(run, step_id, name)
+    if found is not None:
+        return answer(run, found)  # type: ignore[no-any-return]  # a recorded value has no static type
+    await ensure_running(run)
+    codec = here.ground.codec
+    serializer = serializer or codec.default
+    started_ms = here.ground.clock.now_ms()
+    try:
+        value = await body(here.within(StepStatus(step_id)))
+    except Exception as error:
+        text = codec.encode_error(error, serializer)
+        await commit(
+            here, record(run, step_id, name, error=text, serialization=serializer.name(), started_ms=started_ms)
+        )
+        raise
+    output = codec.encode(value, serializer, f"the output of step {name!r}")
+    await commit(
+        here, record(run, step_id, name, output=output, serialization=serializer.name(), started_ms=started_ms)
+    )
+    return value
+
+
+async def as_step(here: Here, title: str, body: Callable[[Here], Awaitable[R]]) -> R:
+    """A recorded step in a workflow's body, and done plainly elsewhere: the way of all operations on workflows."""
+    refuse_in_transaction(here, title)
+    if here.in_body:
+        return await recorded(here, title, body)
+    return await body(here)
+
+
+def step_op(
+    title: str,
+) -> Callable[[Callable[Concatenate[Here, P], Coroutine[Any, Any, R]]], Op[Here, P, R]]:
+    """Make an operation of a plan that is wholly such a step."""
+
+    def make(plan: Callable[Concatenate[Here, P], Coroutine[Any, Any, R]]) -> Op[Here, P, R]:
+        @functools.wraps(plan)
+        async def in_place(here: Here, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            return await as_step(here, title, lambda inside: plan(inside, *args, **kwargs))
+
+        return Op(in_place, title, blocks=False)
+
+    return make
+
+
+def refuse_in_transaction(here: Here, title: str) -> None:
+    """A transaction may be repeated and holds locks: nothing else of DBOS goes on inside it."""
+    if here.session is not None:
+        raise DBOSException(f"Invalid call to `{title}` inside a transaction")

@@ -1,0 +1,55 @@
+"""Ids: what may be one, and new ones. Checked where they enter, so that both databases give the same verdict."""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+from typing import Any
+
+from dbos.error import DBOSException
+
+# An index entry on Postgres holds no more than about 2,700 bytes; this leaves room for keys of two names.
+MOST_BYTES = 512
+
+
+def checked_id(value: Any, what: str) -> str:
+    """The value, if it can name something: 1 to 512 bytes of text, not blank, without control characters."""
+    if not isinstance(value, str) or not value.strip():
+        raise DBOSException(f"{what} must be a non-empty string, not {value!r}")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise DBOSException(f"{what} {value!r} contains half a surrogate pair, which is no character") from None
+    if size > MOST_BYTES:
+        raise DBOSException(f"{what} {value[:40]!r}... has {size} bytes; at most {MOST_BYTES} are possible")
+    if any(character < " " or character == "\x7f" for character in value):
+        raise DBOSException(f"{what} {value!r} contains a control character")
+    return value
+
+
+class _Ids(threading.local):
+    """Random bytes in store: asking the system for them costs more than all else about an id."""
+
+    def __init__(self) -> None:
+        self.stock = memoryview(b"")
+
+
+_ids = _Ids()
+
+
+def new_id() -> str:
+    """A random UUID (version 4)."""
+    if not _ids.stock:
+        _ids.stock = memoryview(os.urandom(16 * 64))
+    drawn, _ids.stock = bytes(_ids.stock[:16]), _ids.stock[16:]
+    return str(uuid.UUID(bytes=drawn, version=4))
+
+
+def _forget_stock() -> None:
+    _ids.stock = memoryview(b"")
+
+
+# A forked child must not draw the ids that its parent draws.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_stock)

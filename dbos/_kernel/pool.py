@@ -1,0 +1,114 @@
+"""Threads of our own: daemons over one queue, each job in a copy of the context it was submitted from.
+
+Not a ThreadPoolExecutor: one with a running job keeps an interpreter, and a Jupyter kernel, from ending and
+their exit handlers from running. A job takes care of its own result; what escapes it is logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Job = Callable[[], Any]
+
+logger = logging.getLogger("dbos")
+
+# How long a thread without work stays for the next job.
+IDLE_SECONDS = 10.0
+
+
+class Pool:
+    """As many threads as there are jobs at once, up to `limit`."""
+
+    def __init__(self, name: str, limit: int | None = None) -> None:
+        self.name, self.limit = name, limit
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        # Jobs submitted and not finished; threads alive. A thread for each job, so none waits behind another.
+        self._open = self._threads = self._born = 0
+        self._closed = False
+
+    def submit(self, fn: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Run it soon, in a thread, in a copy of this context."""
+        context = contextvars.copy_context()
+        with self._lock:
+            self._open += 1
+            more = self._open > self._threads and (self.limit is None or self._threads < self.limit)
+            if more:
+                self._threads += 1
+                self._born += 1
+                number = self._born
+        self._jobs.put(lambda: context.run(fn, *args, **kwargs))
+        if more:
+            threading.Thread(target=self._work, name=f"{self.name}-{number}", daemon=True).start()
+
+    async def call(self, fn: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run it in a thread and await what it returns."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[R] = loop.create_future()
+
+        def job() -> None:
+            try:
+                value = fn(*args, **kwargs)
+            except BaseException as error:  # noqa: BLE001 - handed on to whoever awaits
+                settle(loop, future, None, error)
+            else:
+                settle(loop, future, value, None)
+
+        self.submit(job)
+        return await future
+
+    def close(self) -> None:
+        """Let the threads end when they have nothing to do any more."""
+        with self._lock:
+            self._closed = True
+            threads = self._threads
+        for _ in range(threads):
+            self._jobs.put(None)
+
+    def _work(self) -> None:
+        while True:
+            try:
+                job = self._jobs.get(timeout=0 if self._closed else IDLE_SECONDS)
+            except queue.Empty:
+                with self._lock:
+                    if self._threads > self._open:
+                        self._threads -= 1
+                        return
+                continue  # the job that needs this thread is about to arrive
+            if job is None:
+                continue  # closed: do what is left, then find nothing to do
+            try:
+                job()
+            except BaseException:  # a job's own business; the thread serves the next one
+                logger.exception("A background job failed")
+            del job  # its closure may hold large values
+            with self._lock:
+                self._open -= 1
+
+
+def settle(
+    loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], value: Any, error: BaseException | None
+) -> None:
+    """Give a future its result from another thread, if its loop still cares."""
+
+    def set_it() -> None:
+        if future.done():
+            return
+        if error is None:
+            future.set_result(value)
+        else:
+            # A future refuses StopIteration, and a bare KeyboardInterrupt would stop the loop itself.
+            future.set_exception(RuntimeError(repr(error)) if isinstance(error, StopIteration) else error)
+
+    try:
+        loop.call_soon_threadsafe(set_it)
+    except RuntimeError:  # the loop is closed: nobody is left to be told
+        logger.debug("An event loop closed before its result arrived")

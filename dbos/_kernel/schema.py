@@ -1,0 +1,347 @@
+"""Every table and index, once.
+
+The tables that all DBOS programs know are in the classic layout: names, columns and types are shared with them.
+Which of them carry an index is ours to choose: partial where a value is rare, none where no statement needs it.
+What only we have stands apart, under names that begin with `notebook_`.
+
+A database may also be in the split layout of later releases, where inputs and outputs live in tables of their
+own. We write classic and read both; `Layout` says what was found, and the expressions at the end of `Tables`
+are the only place that knows the difference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    DefaultClause,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Numeric,
+    String,
+    Table,
+    Text,
+    func,
+    null,
+    select,
+    text,
+)
+
+if TYPE_CHECKING:
+    from sqlalchemy.types import TypeEngine
+
+    from dbos._kernel.dialect import Dialect
+    from dbos._kernel.statement import Conn
+
+# The row of `dbos_migrations` that other DBOS programs read. Ours is the classic layout and never another number.
+CLASSIC_VERSION = {"postgresql": 19, "sqlite": 17}
+# Our own tables count by themselves, in `notebook_migrations`.
+OWN_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What the shared tables of a database look like."""
+
+    #: Inputs and outputs live in `workflow_input` and `workflow_output`.
+    split: bool = False
+    #: `completed_at`, `application_name` and the other columns of later releases exist.
+    extended: bool = False
+
+
+CLASSIC = Layout()
+
+
+class Tables:
+    """The tables of one database, under its schema name and in its layout."""
+
+    def __init__(self, dialect: Dialect, schema: str | None, layout: Layout = CLASSIC) -> None:
+        self.dialect, self.schema, self.layout = dialect, schema if dialect.has_schemas else None, layout
+        self.metadata = MetaData(schema=self.schema)
+        self.status = self._status()
+        self.steps = self._steps()
+        self.messages = self._messages()
+        self.events, self.event_history = self._events()
+        self.streams = self._streams()
+        self.schedules = self._schedules()
+        self.versions = self._versions()
+        self.migrations = Table("dbos_migrations", self.metadata, Column("version", self._big, primary_key=True))
+        if dialect.has_schemas:
+            self._event_dispatch()
+        self.own_migrations = Table(
+            "notebook_migrations", self.metadata, Column("version", self._big, primary_key=True)
+        )
+        self.leases = self._leases()
+        later = MetaData(schema=self.schema)  # never created by us
+        self.side_input = Table("workflow_input", later, Column("workflow_uuid", Text), Column("inputs", Text))
+        self.side_output = Table(
+            "workflow_output", later, Column("workflow_uuid", Text), Column("output", Text), Column("error", Text)
+        )
+
+    # SQLite counts rows by an INTEGER key only, and its other readers expect that word.
+    @property
+    def _big(self) -> type[TypeEngine[int]]:
+        return BigInteger if self.dialect.has_schemas else Integer
+
+    def _moment(self, name: str) -> Column[Any]:
+        return Column(name, self._big, nullable=False, server_default=DefaultClause(text(self.dialect.now_default)))
+
+    def _workflow(self, name: str = "workflow_uuid", **options: Any) -> Column[Any]:
+        """A column that names a workflow and goes when the workflow goes."""
+        target = ForeignKey(self.status.c.workflow_uuid, ondelete="CASCADE", onupdate="CASCADE")
+        return Column(name, Text, target, nullable=False, **options)
+
+    def _status(self) -> Table:
+        false = DefaultClause(text("FALSE"))
+        table = Table(
+            "workflow_status",
+            self.metadata,
+            Column("workflow_uuid", Text, primary_key=True),
+            Column("status", Text),
+            Column("name", Text),
+            Column("authenticated_user", Text),
+            Column("assumed_role", Text),
+            Column("authenticated_roles", Text),
+            Column("request", Text),
+            Column("output", Text),
+            Column("error", Text),
+            Column("executor_id", Text),
+            self._moment("created_at"),
+            self._moment("updated_at"),
+            Column("application_version", Text),
+            Column("application_id", Text),
+            Column("class_name", String(255)),
+            Column("config_name", String(255)),
+            Column("recovery_attempts", self._big, server_default=text("0")),
+            Column("queue_name", Text),
+            Column("workflow_timeout_ms", self._big),
+            Column("workflow_deadline_epoch_ms", self._big),
+            Column("inputs", Text),
+            Column("started_at_epoch_ms", self._big),
+            Column("deduplication_id", Text),
+            Column("priority", Integer, nullable=False, server_default=text("0")),
+            Column("queue_partition_key", Text),
+            Column("forked_from", Text),
+            Column("owner_xid", Text),
+            Column("parent_workflow_id", Text),
+            Column("serialization", Text),
+            Column("delay_until_epoch_ms", BigInteger),
+            Column("was_forked_from", Boolean, nullable=False, server_default=false),
+            *([Column("completed_at", self._big)] if self.layout.extended else []),
+        )
+        for name, columns, unique, condition in (
+            ("workflow_status_created_at_index", ("created_at",), False, None),
+            (
+                "idx_workflow_status_in_flight",
+                ("queue_name", "status", "priority", "created_at"),
+                False,
+                "status IN ('ENQUEUED', 'PENDING')",
+            ),
+            (
+                "uq_workflow_status_dedup_id",
+                ("queue_name", "deduplication_id"),
+                True,
+                "deduplication_id IS NOT NULL",
+            ),
+            ("idx_workflow_status_delayed", ("delay_until_epoch_ms",), False, "status = 'DELAYED'"),
+            ("idx_workflow_status_forked_from", ("forked_from",), False, "forked_from IS NOT NULL"),
+            (
+                "idx_workflow_status_parent_workflow_id",
+                ("parent_workflow_id",),
+                False,
+                "parent_workflow_id IS NOT NULL",
+            ),
+            (
+                "idx_workflow_status_deadline",
+                ("workflow_deadline_epoch_ms",),
+                False,
+                "status = 'PENDING' AND workflow_deadline_epoch_ms IS NOT NULL",
+            ),
+        ):
+            where = None if condition is None else text(condition)
+            Index(
+                name,
+                *(table.c[column] for column in columns),
+                unique=unique,
+                sqlite_where=where,
+                postgresql_where=where,
+            )
+        return table
+
+    def _steps(self) -> Table:
+        # No foreign key: on Postgres it doubles the cost of a step. The trigger `forget_steps` does its other job.
+        return Table(
+            "operation_outputs",
+            self.metadata,
+            Column("workflow_uuid", Text, primary_key=True),
+            Column("function_id", Integer, primary_key=True, autoincrement=False),
+            Column("function_name", Text, nullable=False, server_default=text("''")),
+            Column("output", Text),
+            Column("error", Text),
+            Column("child_workflow_id", Text),
+            Column("started_at_epoch_ms", BigInteger),
+            Column("completed_at_epoch_ms", BigInteger),
+            Column("serialization", Text),
+        )
+
+    def _messages(self) -> Table:
+        table = Table(
+            "notifications",
+            self.metadata,
+            Column(
+                "message_uuid",
+                Text,
+                primary_key=True,
+                server_default=DefaultClause(text(self.dialect.random_id_default)),
+            ),
+            self._workflow("destination_uuid"),
+            Column("topic", Text),
+            Column("message", Text, nullable=False),
+            self._moment("created_at_epoch_ms"),
+            Column("serialization", Text),
+            Column("consumed", Boolean, nullable=False, server_default=DefaultClause(text("FALSE"))),
+        )
+        Index("idx_workflow_topic", table.c.destination_uuid, table.c.topic)
+        return table
+
+    def _events(self) -> tuple[Table, Table]:
+        def table(name: str, *keys: Column[Any]) -> Table:
+            return Table(
+                name,
+                self.metadata,
+                self._workflow(primary_key=True),
+                *keys,
+                Column("value", Text, nullable=False),
+                Column("serialization", Text),
+            )
+
+        def key() -> Column[Any]:
+            return Column("key", Text, primary_key=True)
+
+        step = Column("function_id", Integer, primary_key=True, autoincrement=False)
+        return table("workflow_events", key()), table("workflow_events_history", step, key())
+
+    def _streams(self) -> Table:
+        return Table(
+            "streams",
+            self.metadata,
+            self._workflow(primary_key=True),
+            Column("key", Text, primary_key=True),
+            Column("value", Text, nullable=False),
+            Column("offset", Integer, primary_key=True, autoincrement=False),
+            Column("function_id", Integer, nullable=False, server_default=text("0")),
+            Column("serialization", Text),
+        )
+
+    def _schedules(self) -> Table:
+        return Table(
+            "workflow_schedules",
+            self.metadata,
+            Column("schedule_id", Text, primary_key=True),
+            Column("schedule_name", Text, nullable=False, unique=True),
+            Column("workflow_name", Text, nullable=False),
+            Column("workflow_class_name", Text),
+            Column("schedule", Text, nullable=False),
+            Column("status", Text, nullable=False, server_default=text("'ACTIVE'")),
+            Column("context", Text, nullable=False),
+            Column("last_fired_at", Text),
+            Column("automatic_backfill", Boolean, nullable=False, server_default=DefaultClause(text("FALSE"))),
+            Column("cron_timezone", Text),
+            Column("queue_name", Text),
+        )
+
+    def _versions(self) -> Table:
+        return Table(
+            "application_versions",
+            self.metadata,
+            Column("version_id", Text, primary_key=True),
+            Column("version_name", Text, nullable=False, unique=True),
+            self._moment("version_timestamp"),
+            self._moment("created_at"),
+        )
+
+    def _event_dispatch(self) -> Table:
+        """Unused by everybody, but part of the classic layout on Postgres."""
+        return Table(
+            "event_dispatch_kv",
+            self.metadata,
+            Column("service_name", Text, primary_key=True),
+            Column("workflow_fn_name", Text, primary_key=True),
+            Column("key", Text, primary_key=True),
+            Column("value", Text),
+            Column("update_seq", Numeric(38, 0)),
+            Column("update_time", Numeric(38, 15)),
+        )
+
+    def _leases(self) -> Table:
+        """Who is alive: one row per launch, renewed by its heartbeat."""
+        return Table(
+            "notebook_leases",
+            self.metadata,
+            Column("owner_id", Text, primary_key=True),
+            Column("executor_id", Text, nullable=False),
+            Column("application_version", Text, nullable=False),
+            # The machine and process, so that a neighbour sees a death at once instead of waiting for the lease.
+            Column("host", Text, nullable=False),
+            Column("process", Text, nullable=False),
+            Column("started_at", self._big, nullable=False),
+            Column("expires_at", self._big, nullable=False),
+        )
+
+    @cached_property
+    def own(self) -> list[Table]:
+        return [self.own_migrations, self.leases]
+
+    @cached_property
+    def shared(self) -> list[Table]:
+        return [table for table in self.metadata.sorted_tables if table not in self.own]
+
+    # -- the two layouts, read alike ---------------------------------------------------------------------------
+
+    @cached_property
+    def inputs(self) -> ColumnElement[Any]:
+        return self._either(self.status.c.inputs, self.side_input.c.inputs)
+
+    @cached_property
+    def output(self) -> ColumnElement[Any]:
+        return self._either(self.status.c.output, self.side_output.c.output)
+
+    @cached_property
+    def error(self) -> ColumnElement[Any]:
+        return self._either(self.status.c.error, self.side_output.c.error)
+
+    @cached_property
+    def completed_at(self) -> ColumnElement[Any]:
+        return self.status.c.completed_at if self.layout.extended else null().label("completed_at")
+
+    def _either(self, classic: Column[Any], side: Column[Any]) -> ColumnElement[Any]:
+        if not self.layout.split:
+            return classic.label(classic.name)
+        same = side.table.c.workflow_uuid == self.status.c.workflow_uuid
+        elsewhere = select(side).where(same).correlate(self.status).scalar_subquery()
+        return func.coalesce(elsewhere, classic).label(classic.name)
+
+    def ending(self, moment: ColumnElement[Any] | None) -> dict[str, Any]:
+        """What else an UPDATE sets when a workflow ends at that moment; None: when it is to go on."""
+        return {"completed_at": moment} if self.layout.extended else {}
+
+
+def layout_of(conn: Conn) -> Layout:
+    """What the shared tables of a database look like: by their columns, never by a number."""
+    return Layout(
+        split=bool(columns_of(conn, "workflow_input")), extended="completed_at" in columns_of(conn, "workflow_status")
+    )
+
+
+def columns_of(conn: Conn, table: str) -> set[str]:
+    """The columns of a table; none where it is missing."""
+    tables = conn.tables
+    return {row.name for row in conn.run_once(text(tables.dialect.columns_of), schema=tables.schema, table=table)}

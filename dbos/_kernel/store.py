@@ -1,0 +1,227 @@
+"""The database of one runtime or client: an engine, the lane that writes, and connections that read.
+
+Everything that is written goes through `lane`; a read runs on its own connection and is repeated when that
+connection turns out to be broken. The engine only makes connections: statements run on the driver.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from dbos._kernel.dialect import Dialect, Postgres, SQLite
+from dbos._kernel.lane import Farewell, Lane, Tx
+from dbos._kernel.plan import Effect, perform
+from dbos._kernel.pool import Pool
+from dbos._kernel.schema import Tables, layout_of
+from dbos._kernel.statement import Compiler, Conn
+from dbos.error import DBOSDatabaseUnavailableError, DBOSInitializationError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from dbos._kernel.bell import Channel
+    from dbos._kernel.clock import Clock
+
+T = TypeVar("T")
+
+logger = logging.getLogger("dbos")
+
+# Idle reading connections kept open; more are opened when needed and closed afterwards.
+IDLE_READERS = 4
+# How long a caller outside any workflow is kept waiting for a database that does not answer.
+PATIENCE_SECONDS = 60.0
+DIALECTS: dict[str, type[Dialect]] = {"sqlite": SQLite, "postgresql": Postgres}
+
+
+def dialect_of(engine: Engine) -> Dialect:
+    """What we know about this engine's database."""
+    known = DIALECTS.get(engine.dialect.name)
+    if known is None:
+        raise DBOSInitializationError(
+            f"The database {engine.dialect.name!r} is not supported; use a sqlite:/// or postgresql:// URL."
+        )
+    return known()
+
+
+class Store:
+    """Transactions on the system database."""
+
+    def __init__(
+        self, engine: Engine, schema: str, clock: Clock, ring: Callable[[Iterable[Channel]], None], *, owns_engine: bool
+    ) -> None:
+        self.engine, self.clock, self.owns_engine = engine, clock, owns_engine
+        self.dialect = dialect_of(engine)
+        self.schema = schema
+        self.compiler = Compiler(Tables(self.dialect, schema))
+        self.lane = Lane(self.dialect, self.connect_writer, self.discard, ring, clock)
+        self.readers = Pool("dbos-reader", IDLE_READERS)
+        self._idle: list[Conn] = []
+        self._idle_lock = threading.Lock()
+        self._pooled: dict[int, Any] = {}
+        self._closed: Farewell | None = None
+
+    @property
+    def tables(self) -> Tables:
+        return self.compiler.tables
+
+    def open(self) -> None:
+        """Connect once, so that a wrong address or password is an error now and not a wait later."""
+        until = self.clock.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                self._put_back(self.connect())
+            except Exception as error:
+                # Several processes that open a new SQLite file at once get in each other's way for a moment.
+                if not self.dialect.is_locked(error) or self.clock.monotonic() > until:
+                    raise
+                self.clock.pause(0.01)
+            else:
+                return
+
+    # -- connections -------------------------------------------------------------------------------------------
+
+    def connect(self) -> Conn:
+        """A connection for somebody who keeps it; to be discarded."""
+        pooled = self.engine.raw_connection()
+        raw: Any = pooled.driver_connection
+        self.dialect.prepare(raw)
+        self._pooled[id(raw)] = pooled
+        return Conn(raw, self.compiler)
+
+    def connect_writer(self) -> Conn:
+        """A connection for the lane."""
+        conn = self.connect()
+        self.dialect.prepare_writer(conn.raw)
+        return conn
+
+    def discard(self, conn: Conn, *, broken: bool = False) -> None:
+        """Give the connection back to the engine, or forget it where it is broken."""
+        pooled = self._pooled.pop(id(conn.raw), None)
+        if pooled is None:
+            return
+        if conn.wire is not None:
+            conn.wire.close()
+        # After the end, an engine of ours has no pool any more that would close what is given back to it.
+        if broken or (self._closed is not None and self.owns_engine):
+            pooled.invalidate()
+            return
+        try:
+            self.dialect.hand_back(conn.raw)
+            pooled.close()
+        except Exception as error:  # noqa: BLE001 - a broken connection may fail in any way while it is closed
+            pooled.invalidate(error)
+
+    def refresh_layout(self) -> None:
+        """See what the shared tables look like now: another program may have migrated them."""
+        layout = self.read(layout_of)
+        if layout != self.tables.layout:
+            logger.info("The system database is in layout %s", layout)
+            self.compiler = Compiler(Tables(self.dialect, self.schema, layout))
+            self.lane.drop_connection()
+            self._close_idle()
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    def read(self, work: Callable[[Conn], T], patience_seconds: float | None = PATIENCE_SECONDS) -> T:
+        """Run a work that only reads, on a connection of its own."""
+        pause, until = 0.005, None
+        while True:
+            conn = None
+            try:
+                conn = self._take(patience_seconds)
+                value = work(conn)
+            except Exception as error:
+                if conn is not None:
+                    self.discard(conn)
+                if not self.dialect.is_transient(error):
+                    raise self.dialect.described(error) from None
+                now = self.clock.monotonic()
+                if patience_seconds is not None:
+                    until = until or now + patience_seconds
+                    if now > until:
+                        raise DBOSDatabaseUnavailableError(
+                            f"The database did not answer for {patience_seconds:.0f} seconds: {error}"
+                        ) from error
+            except BaseException:
+                if conn is not None:
+                    self.discard(conn)  # interrupted in the middle of a result
+                raise
+            else:
+                self._put_back(conn)
+                return value
+            self.clock.pause(pause)
+            pause = min(pause * 2, 0.5)
+
+    def aside(self, work: Callable[[Conn], T]) -> T:
+        """A small transaction that does not queue behind others, where the database allows two writers."""
+        if self.dialect.single_writer:
+            return perform(Tx(self.lane, work))
+
+        def in_transaction(conn: Conn) -> T:
+            conn.say(self.dialect.begin)
+            value = work(conn)
+            conn.say("COMMIT")
+            return value
+
+        return self.read(in_transaction, None)
+
+    def snapshot(self, work: Callable[[Conn], T]) -> T:
+        """Run a work of several reads on one snapshot of the database."""
+
+        def on_snapshot(conn: Conn) -> T:
+            conn.say(self.dialect.begin_snapshot)
+            value = work(conn)
+            conn.say("COMMIT")
+            return value
+
+        return self.read(on_snapshot)
+
+    def _take(self, patience_seconds: float | None) -> Conn:
+        if self._closed is not None:
+            raise self._closed(patience_seconds is None)
+        with self._idle_lock:
+            if self._idle:
+                return self._idle.pop()
+        return self.connect()
+
+    def _put_back(self, conn: Conn) -> None:
+        with self._idle_lock:
+            if len(self._idle) < IDLE_READERS and self._closed is None and conn.compiler is self.compiler:
+                self._idle.append(conn)
+                return
+        self.discard(conn)
+
+    def _close_idle(self) -> None:
+        with self._idle_lock:
+            idle, self._idle = self._idle, []
+        for conn in idle:
+            self.discard(conn)
+
+    def close(self, farewell: Farewell) -> None:
+        """Refuse everything from now on, with the error that `farewell` makes."""
+        self._closed = farewell
+        self.lane.close(farewell)
+        self.readers.close()
+        self._close_idle()
+        if self.owns_engine:
+            self.engine.dispose()
+
+
+class Read(Effect[T], Generic[T]):
+    """Do a work that only reads."""
+
+    __slots__ = ("patience_seconds", "store", "work")
+
+    def __init__(
+        self, store: Store, work: Callable[[Conn], T], patience_seconds: float | None = PATIENCE_SECONDS
+    ) -> None:
+        self.store, self.work, self.patience_seconds = store, work, patience_seconds
+
+    def block(self) -> T:
+        return self.store.read(self.work, self.patience_seconds)
+
+    async def wait(self) -> T:
+        return await self.store.readers.call(self.store.read, self.work, self.patience_seconds)
