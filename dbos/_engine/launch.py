@@ -1,0 +1,200 @@
+"""Launching and ending a runtime: the one place that puts all parts together.
+
+A launch that fails leaves nothing behind: each part is taken down again in reverse order, and the next launch in
+the same process starts from nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import bindparam, or_, select
+
+from dbos._engine.dispatch import REGISTERED, Dispatcher
+from dbos._engine.ownership import Keeper, living
+from dbos._engine.recovery import recover
+from dbos._engine.result import look_for_done
+from dbos._engine.runtime import Runtime
+from dbos._kernel.bell import Bell
+from dbos._kernel.codec import Codec
+from dbos._kernel.ear import ear_for
+from dbos._kernel.migrate import ensure_database, migrate
+from dbos._kernel.model import ENQUEUED, PENDING
+from dbos._kernel.plan import run
+from dbos._kernel.statement import statement
+from dbos._kernel.store import Store
+from dbos.error import DBOSException, DBOSRuntimeEndedError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+    from sqlalchemy.sql.expression import Executable
+
+    from dbos._engine.registry import Registry
+    from dbos._engine.transaction import Application
+    from dbos._kernel.clock import Clock
+    from dbos._kernel.codec import Serializer
+    from dbos._kernel.lane import Farewell
+    from dbos._kernel.schema import Tables
+    from dbos._kernel.service import Service
+    from dbos._kernel.statement import Conn
+
+logger = logging.getLogger("dbos")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a runtime is launched with."""
+
+    make_engine: Callable[[], Engine]
+    #: The engine was given by the user and stays open.
+    keeps_engine: bool
+    #: The database of transactions.
+    make_application: Callable[[Store], Application]
+    schema: str
+    executor_id: str
+    app_version: str
+    serializer: Serializer | None
+    max_threads: int | None
+    clock: Clock
+
+
+class Launched:
+    """A runtime with its services."""
+
+    def __init__(self, runtime: Runtime, registry: Registry, services: list[Service], keeper: Keeper) -> None:
+        self.runtime, self.registry, self.services, self.keeper = runtime, registry, services, keeper
+
+    def _on_change(self) -> None:
+        self.runtime.bell.ring_here([REGISTERED])
+
+    def end(self, completion_timeout_seconds: float = 0) -> None:
+        """End in order: let runs finish, hand over what does not, and take everything down."""
+        for service in self.services:
+            if service is not self.keeper:
+                service.stop()
+        self._let_finish(completion_timeout_seconds)
+        self._take_down(self.keeper.release)
+
+    def kill(self, farewell: Farewell) -> None:
+        """End without a word, as a process does that is killed: nothing more is written. For tests."""
+        living.discard(self.runtime.owner_id)
+        for service in self.services:
+            service.stop()
+        self.runtime.close(farewell)
+        self._take_down(lambda: None)
+
+    def _let_finish(self, seconds: float) -> None:
+        runtime = self.runtime
+        until_ms = runtime.clock.now_ms() + int(seconds * 1000)
+        with runtime.bell.listening(*(("done", workflow_id) for workflow_id in list(runtime.runs))) as waiter:
+            while runtime.runs and runtime.clock.now_ms() < until_ms:
+                waiter.block(runtime.clock, until_ms)
+        if runtime.runs:
+            logger.warning("%d workflows are still running and are handed over", len(runtime.runs))
+
+    def _take_down(self, last_word: Callable[[], None]) -> None:
+        self.registry.on_change.remove(self._on_change)
+        for service in self.services:
+            service.stop()
+        for service in self.services:
+            if not service.join(10):
+                logger.warning("The %s does not end", service.name)
+        try:
+            last_word()
+        except Exception as error:  # noqa: BLE001 - the database may be gone; others take over after the lease
+            logger.warning("The lease could not be returned: %s", error)
+        finally:
+            living.discard(self.runtime.owner_id)
+            self.runtime.close(farewell_of_destroy)
+
+
+def farewell_of_destroy(inside: bool) -> BaseException:
+    """What is raised by what comes after `DBOS.destroy()`."""
+    if inside:
+        return DBOSRuntimeEndedError("DBOS was destroyed; the workflow is handed over")
+    return DBOSException("DBOS was destroyed; launch it again before you use it")
+
+
+def launch(
+    settings: Settings, registry: Registry, more_services: Sequence[Callable[[Runtime], Service]] = ()
+) -> Launched:
+    """Open the database, become one of the living, take up unfinished work, and start the services."""
+    with ExitStack() as undo:
+        runtime = _open(settings, registry, undo)
+        keeper, dispatcher = Keeper(runtime), Dispatcher(runtime)
+        keeper.take_lease()
+        undo.callback(keeper.release)
+        services = [ear_for(runtime), keeper, dispatcher, *(make(runtime) for make in more_services)]
+        launched = Launched(runtime, registry, services, keeper)
+        registry.on_change.append(launched._on_change)  # noqa: SLF001 - its own
+        undo.callback(registry.on_change.remove, launched._on_change)  # noqa: SLF001 - its own
+        keeper.take_over()
+        run(recover(runtime.here, runtime, [runtime.executor_id]))
+        for service in services:
+            undo.callback(service.join, 10)
+            undo.callback(service.stop)
+            service.start()
+        undo.pop_all()
+        return launched
+
+
+def _open(settings: Settings, registry: Registry, undo: ExitStack) -> Runtime:
+    engine = settings.make_engine()
+    if not settings.keeps_engine:
+        undo.callback(engine.dispose)
+        ensure_database(engine)
+    bell = Bell()
+    store = Store(engine, settings.schema, settings.clock, bell.ring, owns_engine=not settings.keeps_engine)
+    undo.callback(store.close, farewell_of_destroy)
+    store.open()
+    migrate(store)
+    runtime = Runtime(
+        store,
+        bell,
+        settings.clock,
+        Codec(settings.serializer),
+        registry,
+        executor_id=settings.executor_id,
+        app_version=settings.app_version,
+        max_threads=settings.max_threads,
+    )
+    runtime.application = settings.make_application(store)
+    undo.callback(runtime.application.close)
+    runtime.application.prepare()
+    bell.add_look("done", look_for_done)
+    bell.add_look("stop", lambda conn, ids: look_for_stop(runtime, conn, ids))
+    bell.add_look("queue", lambda conn, names: look_for_queued(runtime, conn, names))
+    return runtime
+
+
+@statement
+def OWNERS(t: Tables) -> Executable:
+    """Who runs these workflows."""
+    c = t.status.c
+    return select(c.workflow_uuid, c.owner_xid).where(
+        t.dialect.among(c.workflow_uuid, "workflow_ids"), c.status == PENDING
+    )
+
+
+def look_for_stop(runtime: Runtime, conn: Conn, workflow_ids: list[str]) -> list[str]:
+    """The runs of ours that were cancelled or taken over."""
+    owners = {row.workflow_uuid: row.owner_xid for row in conn.run(OWNERS, workflow_ids=workflow_ids)}
+    ours = [(workflow_id, runtime.running(workflow_id)) for workflow_id in workflow_ids]
+    return [workflow_id for workflow_id, run in ours if run is not None and owners.get(workflow_id) != run.owner]
+
+
+@statement
+def WAITING(t: Tables) -> Executable:
+    """Which of these queues have work for a version."""
+    c = t.status.c
+    mine = or_(c.application_version.is_(None), c.application_version == bindparam("version"))
+    return select(c.queue_name).distinct().where(t.dialect.among(c.queue_name, "queues"), c.status == ENQUEUED, mine)
+
+
+def look_for_queued(runtime: Runtime, conn: Conn, queues: list[str]) -> list[str]:
+    """The queues of ours that have work for us."""
+    return [row.queue_name for row in conn.run(WAITING, queues=queues, version=runtime.app_version)]

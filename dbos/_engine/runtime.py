@@ -1,0 +1,216 @@
+"""The runtime as everybody sees it: ground, registry, threads, loops, and the runs that are under way.
+
+It is passive. What uses it (starting, dispatching, keeping leases) imports it; what puts all together is
+`launch.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Coroutine
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from dbos._engine.transitions import OWNER_ID_LENGTH
+from dbos._kernel.plan import Effect, arun, loop_is_running, run
+from dbos._kernel.pool import Pool
+from dbos._kernel.scope import HERE, Ground, Here, Run
+from dbos.error import DBOSException
+
+if TYPE_CHECKING:
+    import contextvars
+
+    from dbos._engine.registry import Registry
+    from dbos._engine.transaction import Application
+    from dbos._kernel.bell import Bell
+    from dbos._kernel.clock import Clock
+    from dbos._kernel.codec import Codec
+    from dbos._kernel.lane import Farewell
+    from dbos._kernel.store import Store
+
+R = TypeVar("R")
+
+logger = logging.getLogger("dbos")
+
+
+# So many runs may be busy at once before no more are claimed; those that wait do not count.
+MOST_BUSY_RUNS = 1000
+# Rung when a run ends or begins to wait while this process is full.
+ROOM = ("room", "")
+
+
+class Runtime(Ground):
+    """One launch."""
+
+    def __init__(
+        self,
+        store: Store,
+        bell: Bell,
+        clock: Clock,
+        codec: Codec,
+        registry: Registry,
+        *,
+        executor_id: str,
+        app_version: str,
+        max_threads: int | None = None,
+    ) -> None:
+        super().__init__(store, bell, clock, codec, executor_id, app_version)
+        self.registry = registry
+        #: Unlike the executor id, never given twice: the first part of every `owner_xid` of this launch.
+        self.owner_id = uuid.uuid4().hex[:OWNER_ID_LENGTH]
+        self.pool = Pool("dbos-executor", max_threads)
+        self.loop = BackgroundLoop()
+        #: Where transactions run; set at launch.
+        self.application: Application | None = None
+        self.runs: dict[str, Run] = {}
+        self._is_full = False
+        self._claims = 0
+        self._claims_lock = threading.Lock()
+        # Tasks are referenced weakly by their loop; a workflow must not be collected while it waits.
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def new_owner(self) -> str:
+        """The right under which one execution, or one batch of them, writes."""
+        with self._claims_lock:
+            self._claims += 1
+            return f"{self.owner_id}:{self._claims}"
+
+    def owns(self, owner: str | None) -> bool:
+        return owner is not None and owner.startswith(self.owner_id)
+
+    def room(self) -> int:
+        """How many more workflows this process can begin. Notes that it is full, if it is."""
+        busy = sum(not each.is_waiting for each in list(self.runs.values()))
+        self._is_full = busy >= MOST_BUSY_RUNS
+        return MOST_BUSY_RUNS - busy
+
+    def made_room(self) -> None:
+        if self._is_full:
+            self.bell.ring_here([ROOM])
+
+    def running(self, workflow_id: str) -> Run | None:
+        return self.runs.get(workflow_id)
+
+    def spawn(self, plan: Callable[[], Coroutine[Any, Any, Any]], *, is_async: bool, on_this_loop: bool) -> None:
+        """Perform a plan beside: in a thread, or where its user code is async on this loop or the background loop."""
+        if not is_async:
+            self.pool.submit(_perform_beside, plan)
+        elif on_this_loop and loop_is_running():
+            self._start_task(plan)
+        else:
+            self.loop.submit(lambda: self._start_task(plan))
+
+    def _start_task(self, plan: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        task = asyncio.get_running_loop().create_task(arun(plan()))
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("A workflow task failed", exc_info=task.exception())
+
+    def close(self, farewell: Farewell) -> None:
+        """End the threads and loops; runs in user code notice at their next operation."""
+        self.store.close(farewell)
+        if self.application is not None:
+            self.application.close()
+        self.bell.wake_all()
+        self.loop.close()
+        self.pool.close()
+
+
+class BackgroundLoop:
+    """An event loop in a thread of its own, started when first needed."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def submit(self, callback: Callable[[], Any]) -> None:
+        """Call it on the loop, in a copy of this context."""
+        self._running().call_soon_threadsafe(callback)
+
+    def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
+        """Run a coroutine on the loop and wait for it in this thread."""
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._running())
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # an interrupted wait takes what it waited for with it; otherwise it is done already
+            raise
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._closed:
+                raise DBOSException("DBOS was destroyed; launch it again")
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._serve, args=(self._loop,), name="dbos-loop", daemon=True).start()
+            return self._loop
+
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_forever()
+        finally:
+            for task in asyncio.all_tasks(loop):
+                task.cancel()
+            loop.run_until_complete(asyncio.sleep(0))
+            loop.close()
+
+
+class Call(Effect[Any]):
+    """Call the user's function, at the given place."""
+
+    __slots__ = ("args", "fn", "here", "is_async", "kwargs")
+
+    def __init__(
+        self, here: Here, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, is_async: bool
+    ) -> None:
+        self.here, self.fn, self.args, self.kwargs, self.is_async = here, fn, args, kwargs, is_async
+
+    def block(self) -> Any:
+        token = HERE.set(self.here)
+        try:
+            value = self.fn(*self.args, **self.kwargs)
+            if type(value) is CoroutineType:  # an async function called by sync code: it needs a loop to run on
+                return _runtime(self.here).loop.run(value)
+            return value
+        finally:
+            HERE.reset(token)
+
+    async def wait(self) -> Any:
+        token: contextvars.Token[Here | None] = HERE.set(self.here)
+        try:
+            if self.is_async:
+                return await self.fn(*self.args, **self.kwargs)
+            # A sync function would hold the loop: it runs in a thread, in a copy of this context.
+            value = await _runtime(self.here).pool.call(self.fn, *self.args, **self.kwargs)
+            return await value if type(value) is CoroutineType else value
+        finally:
+            HERE.reset(token)
+
+
+def _perform_beside(plan: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+    try:
+        run(plan())
+    except Exception:
+        logger.exception("A workflow could not be brought to an end")
+    except BaseException as interrupt:  # noqa: BLE001 - of the workflow, which said so in the log; not of this thread
+        logger.debug("A workflow was interrupted: %r", interrupt)
+
+
+def _runtime(here: Here) -> Runtime:
+    assert isinstance(here.ground, Runtime)
+    return here.ground

@@ -1,0 +1,360 @@
+"""Starting a workflow: insert its row, or attach to the one that is there.
+
+The row is inserted with everything the run needs, and for a child together with the parent's record of having
+started it, so a crash leaves both or neither. If the id is taken, the caller attaches: the first inputs win, a
+finished workflow is not run again, and one whose last run was interrupted here is taken up.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import bindparam, select
+
+from dbos._engine.claim import Claimed, adopt
+from dbos._engine.result import GET_RESULT, await_ending, ending_entry, record_ending
+from dbos._engine.runtime import Runtime
+from dbos._engine.transitions import BEGIN, RECORD_CHILD
+from dbos._engine.workflow import Ending, authorize, execute, execute_claimed
+from dbos._kernel.bell import queued
+from dbos._kernel.journal import (
+    STANDING,
+    answer,
+    check_standing,
+    commit,
+    ensure_running,
+    record,
+    refuse_in_transaction,
+    replay,
+)
+from dbos._kernel.model import DEAD_LETTER, DELAYED, ENQUEUED, PENDING
+from dbos._kernel.naming import checked_id, new_id
+from dbos._kernel.scope import CALLER, OPTIONS, Run
+from dbos._kernel.statement import Entry, statement
+from dbos.error import (
+    DBOSConflictingWorkflowError,
+    DBOSMisuseError,
+    DBOSQueueDeduplicatedError,
+    MaxRecoveryAttemptsExceededError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.sql.expression import Executable
+
+    from dbos._engine.registry import WorkflowSpec
+    from dbos._kernel.schema import Tables
+    from dbos._kernel.scope import Here, StartOptions
+    from dbos._kernel.statement import Row
+
+logger = logging.getLogger("dbos")
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """A call of a workflow function: what is called, and what of it is stored."""
+
+    spec: WorkflowSpec
+    #: All arguments, with the instance or class a method is called on.
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    class_name: str | None
+    config_name: str | None
+    #: The arguments that are stored.
+    stored_args: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A workflow that exists now, and by what it can be run here, if it is to be."""
+
+    workflow_id: str
+    run: Run | None = None
+    claimed: Claimed | None = None
+
+
+@statement
+def TAKEN(t: Tables) -> Executable:
+    """The workflow that has an id already."""
+    c = t.status.c
+    columns = (c.status, c.name, c.class_name, c.config_name, c.queue_name, c.owner_xid)
+    return select(*columns).where(c.workflow_uuid == bindparam("workflow_id"))
+
+
+def invoke(runtime: Runtime, spec: WorkflowSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Invocation:
+    """A call as it will be stored. Raises for a method of a class or instance that cannot be found again."""
+    class_name, config_name, target = runtime.registry.split_target(spec, args)
+    return Invocation(spec, args, kwargs, class_name, config_name, args if target is None else args[1:])
+
+
+# -- the three ways to start -----------------------------------------------------------------------------------
+
+
+async def call(here: Here, invocation: Invocation) -> Any:
+    """Run a workflow here and return its result: what calling the decorated function does."""
+    runtime, parent = _where(here, invocation)
+    spec = invocation.spec
+    if parent is None:
+        required = spec.required_roles(invocation.args[0] if invocation.args else None)
+        if required is not None:
+            authorize(spec.name, required, CALLER.get())
+        started = await _begin(here, runtime, invocation, 0)
+        ending, _ = await _run_here(runtime, invocation, started)
+        return (ending or await await_ending(here, started.workflow_id)).unwrap()
+    step_id, result_id = parent.next_step(), parent.next_step()
+    begun_ms = runtime.clock.now_ms()
+    started = await _begin(here, runtime, invocation, step_id)
+    found = replay(parent, result_id, GET_RESULT)
+    if found is not None:
+        return answer(parent, found)
+    also = ending_entry(parent, result_id, started.workflow_id, begun_ms)
+    ending, written = await _run_here(runtime, invocation, started, also)
+    if written == (True,):
+        parent.confirm()
+    else:
+        ending = ending or await await_ending(here, started.workflow_id)
+        await record_ending(here, result_id, started.workflow_id, ending, begun_ms)
+    assert ending is not None
+    return ending.unwrap()
+
+
+async def background(here: Here, invocation: Invocation) -> Started:
+    """Start a workflow beside: what `DBOS.start_workflow` does."""
+    runtime, parent = _where(here, invocation)
+    started = await _begin(here, runtime, invocation, parent.next_step() if parent is not None else 0)
+    plan = _plan_of(runtime, invocation, started)
+    if plan is not None:
+        runtime.spawn(plan, is_async=invocation.spec.is_async, on_this_loop=True)
+    return started
+
+
+async def enqueue(here: Here, invocation: Invocation, queue: str) -> Started:
+    """Put a workflow on a queue."""
+    runtime, parent = _where(here, invocation)
+    return await _begin(here, runtime, invocation, parent.next_step() if parent is not None else 0, queue)
+
+
+def _where(here: Here, invocation: Invocation) -> tuple[Runtime, Run | None]:
+    """The runtime, and the workflow whose child this will be."""
+    refuse_in_transaction(here, invocation.spec.name)
+    if here.run is not None and not here.in_body:
+        raise DBOSMisuseError(
+            f"The workflow {invocation.spec.name} cannot be started from inside a step. Start it from the workflow."
+        )
+    assert isinstance(here.ground, Runtime)
+    return here.ground, here.run
+
+
+async def _run_here(
+    runtime: Runtime, invocation: Invocation, started: Started, *also: Entry
+) -> tuple[Ending | None, tuple[bool, ...]]:
+    if started.run is not None:
+        return await execute(runtime, started.run, invocation.spec, lambda: (invocation.args, invocation.kwargs), *also)
+    if started.claimed is not None:
+        return await execute_claimed(runtime, started.claimed, *also)
+    return None, ()
+
+
+def _plan_of(runtime: Runtime, invocation: Invocation, started: Started) -> Callable[[], Any] | None:
+    if started.run is None and started.claimed is None:
+        return None
+    return lambda: _run_here(runtime, invocation, started)
+
+
+# -- the row ---------------------------------------------------------------------------------------------------
+
+
+async def _begin(
+    here: Here, runtime: Runtime, invocation: Invocation, step_id: int, queue: str | None = None
+) -> Started:
+    """Insert the row, or attach to the one that has its id."""
+    parent, spec = here.run, invocation.spec
+    if parent is not None:
+        found = replay(parent, step_id, spec.name)
+        if found is not None:
+            if found.child_id is None:
+                answer(parent, found)  # the start itself failed, and fails again
+            return Started(found.child_id or "")
+        await ensure_running(parent)
+    options = OPTIONS.get()
+    workflow_id = _id_for(parent, step_id, options)
+    run = None if queue is not None else _new_run(runtime, invocation, workflow_id, options, parent)
+    row = _row(runtime, invocation, workflow_id, run, queue, options, parent)
+    rings = () if queue is None else (queued(queue),)
+    if run is not None:
+        # Known before it is committed, so that nobody who finds the row takes it for abandoned.
+        runtime.runs.setdefault(workflow_id, run)
+    created = False
+    try:
+        if parent is None:
+            (created,) = await here.put(row, rings=rings)
+        else:
+            created = await _begin_child(here, parent, invocation, step_id, workflow_id, row, options, queue)
+    finally:
+        if not created and run is not None and runtime.runs.get(workflow_id) is run:
+            del runtime.runs[workflow_id]
+    if created:
+        if run is not None:
+            run.confirm()
+        return Started(workflow_id, run)
+    attached = await _attach(here, runtime, invocation, workflow_id, queue)
+    if attached is not None:
+        return attached
+    if queue is not None and options.deduplication_id is not None:
+        raise DBOSQueueDeduplicatedError(workflow_id, queue, options.deduplication_id)
+    return await _begin(here, runtime, invocation, step_id, queue)  # deleted between our two looks
+
+
+async def _begin_child(
+    here: Here,
+    parent: Run,
+    invocation: Invocation,
+    step_id: int,
+    workflow_id: str,
+    row: Entry,
+    options: StartOptions,
+    queue: str | None,
+) -> bool:
+    """Insert a child's row with its parent's record. A start that fails is the parent's recorded error."""
+    name = invocation.spec.name
+    link = Entry(
+        RECORD_CHILD,
+        (*record(parent, step_id, name, child_id=workflow_id).row, invocation.class_name, invocation.config_name),
+    )
+    rings = () if queue is None else (queued(queue),)
+    linked, created = await here.put(link, row, rings=rings)
+    if linked:
+        parent.confirm()
+        return created
+    standing = await here.read(lambda conn: conn.first(STANDING, workflow_id=parent.workflow_id, step_id=step_id))
+    check_standing(parent, standing)
+    assert standing is not None
+    if standing.child_workflow_id == workflow_id:  # ours after all: the first answer was lost
+        return created
+    taken = await here.read(lambda conn: conn.first(TAKEN, workflow_id=workflow_id))
+    error: Exception
+    if taken is None:
+        error = DBOSQueueDeduplicatedError(workflow_id, queue or "", options.deduplication_id or "")
+    else:
+        error = _conflict(invocation, workflow_id, taken) or DBOSConflictingWorkflowError(
+            workflow_id, "changed meanwhile"
+        )
+    serializer = here.ground.codec.default
+    text = here.ground.codec.encode_error(error, serializer)
+    await commit(here, record(parent, step_id, name, error=text, serialization=serializer.name()))
+    raise error
+
+
+async def _attach(
+    here: Here, runtime: Runtime, invocation: Invocation, workflow_id: str, queue: str | None
+) -> Started | None:
+    """Join the workflow that has this id. None: there is none."""
+    taken = await here.read(lambda conn: conn.first(TAKEN, workflow_id=workflow_id))
+    if taken is None:
+        return None
+    conflict = _conflict(invocation, workflow_id, taken)
+    if conflict is not None:
+        raise conflict
+    if queue is not None and taken.queue_name not in (queue, None):
+        logger.warning("Workflow %s is on queue %s already, not on %s", workflow_id, taken.queue_name, queue)
+    if taken.status == DEAD_LETTER and here.run is None:
+        raise MaxRecoveryAttemptsExceededError(workflow_id, invocation.spec.max_recovery_attempts or 0)
+    left = taken.owner_xid is None or runtime.owns(taken.owner_xid)
+    if queue is None and taken.status == PENDING and left and runtime.running(workflow_id) is None:
+        claimed = await adopt(here, runtime, invocation.spec, workflow_id, taken.owner_xid)
+        return Started(workflow_id, claimed=claimed)
+    return Started(workflow_id)
+
+
+def _conflict(invocation: Invocation, workflow_id: str, taken: Row) -> DBOSConflictingWorkflowError | None:
+    for what, stored, wanted in (
+        ("function", taken.name, invocation.spec.name),
+        ("class", taken.class_name or None, invocation.class_name),
+        ("config", taken.config_name or None, invocation.config_name),
+    ):
+        if stored != wanted:
+            return DBOSConflictingWorkflowError(
+                workflow_id,
+                f"Workflow already exists with a different {what} name: {stored}, but is now called as {wanted}",
+            )
+    return None
+
+
+def _id_for(parent: Run | None, step_id: int, options: StartOptions) -> str:
+    assigned = options.assigned
+    if assigned is not None:
+        if not assigned.taken:
+            assigned.taken = True
+            return checked_id(assigned.workflow_id, "A workflow ID")
+        logger.warning("SetWorkflowID names one workflow; a second one in its block gets an id of its own")
+    return new_id() if parent is None else f"{parent.workflow_id}-{step_id}"
+
+
+def _new_run(
+    runtime: Runtime, invocation: Invocation, workflow_id: str, options: StartOptions, parent: Run | None
+) -> Run:
+    run = Run(runtime, workflow_id, runtime.new_owner(), invocation.spec.name)
+    run.caller = CALLER.get()
+    run.format = runtime.codec.chosen(invocation.spec.format).name()
+    if not options.has_timeout:
+        run.deadline_ms = parent.deadline_ms if parent is not None else None
+    elif options.timeout_ms is not None:
+        run.deadline_ms = runtime.clock.now_ms() + options.timeout_ms
+    return run
+
+
+def _row(
+    runtime: Runtime,
+    invocation: Invocation,
+    workflow_id: str,
+    run: Run | None,
+    queue: str | None,
+    options: StartOptions,
+    parent: Run | None,
+) -> Entry:
+    codec, spec, caller = runtime.codec, invocation.spec, CALLER.get()
+    serializer = codec.chosen(spec.format)
+    inputs = codec.encode_args(
+        invocation.stored_args, invocation.kwargs, serializer, f"the arguments of workflow {spec.name!r}"
+    )
+    if run is not None:
+        status, deadline_ms = PENDING, run.deadline_ms
+    else:
+        status = ENQUEUED if options.delay_until_ms is None else DELAYED
+        inherits = parent is not None and not options.has_timeout
+        deadline_ms = parent.deadline_ms if parent is not None and inherits else None
+    return Entry(
+        BEGIN,
+        (
+            workflow_id,
+            None if parent is None else parent.workflow_id,
+            None if parent is None else parent.owner,
+            status,
+            spec.name,
+            invocation.class_name,
+            invocation.config_name,
+            inputs,
+            serializer.name(),
+            runtime.executor_id,
+            options.app_version or runtime.app_version,
+            "",
+            queue,
+            None if queue is None else options.deduplication_id,
+            (options.priority or 0) if queue is not None else 0,
+            None if queue is None else options.queue_partition_key,
+            options.timeout_ms,
+            deadline_ms,
+            None if queue is None else options.delay_until_ms,
+            None if parent is None else parent.workflow_id,
+            caller.user,
+            caller.assumed_role,
+            None if caller.roles is None else json.dumps(list(caller.roles)),
+            None if run is None else run.owner,
+            0 if run is None else 1,
+            runtime.clock.now_ms(),
+        ),
+    )

@@ -1,0 +1,274 @@
+"""Transaction steps: the user's work and its record in one transaction, so the work is done exactly once.
+
+Where the user's tables are in the system database, the step's own record commits with the work. Where they are in
+another one, a record in `transaction_outputs` there commits with the work and decides; the step's record follows.
+A conflict with another transaction repeats the whole function, as often as it takes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from sqlalchemy import BigInteger, Column, Integer, MetaData, Table, Text, event, select, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.schema import CreateSchema
+
+from dbos._engine.runtime import Runtime
+from dbos._kernel.journal import RECORD, answer, commit, ensure_running, explain_refusal, record, replay
+from dbos._kernel.migrate import ADVISORY_LOCK, ensure_database
+from dbos._kernel.plan import Effect
+from dbos._kernel.scope import HERE, StepStatus
+from dbos._kernel.store import dialect_of
+from dbos._kernel.trace import span
+from dbos._kernel.waiting import nothing, wait_until
+from dbos.error import DBOSMisuseError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
+
+    from dbos._kernel.scope import Here, Run
+    from dbos._kernel.statement import Entry
+    from dbos._kernel.store import Store
+
+logger = logging.getLogger("dbos")
+
+IsolationLevel = Literal["SERIALIZABLE", "REPEATABLE READ", "READ COMMITTED"]
+ISOLATION_LEVELS = ("SERIALIZABLE", "REPEATABLE READ", "READ COMMITTED")
+
+# Waits between two tries of a transaction that met another one.
+FIRST_WAIT_MS, LAST_WAIT_MS, WAIT_GROWTH = 1, 2_000, 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionSpec:
+    """How a transaction is named and isolated."""
+
+    name: str
+    isolation_level: IsolationLevel = "SERIALIZABLE"
+
+    def __post_init__(self) -> None:
+        if self.isolation_level not in ISOLATION_LEVELS:
+            raise ValueError(
+                f"isolation_level must be one of {', '.join(ISOLATION_LEVELS)}, not {self.isolation_level!r}"
+            )
+
+
+class Application:
+    """The database of the user's tables."""
+
+    def __init__(self, engine: Engine, store: Store, *, is_system: bool, owns_engine: bool) -> None:
+        self.engine, self.store, self.is_system, self.owns_engine = engine, store, is_system, owns_engine
+        self.dialect = dialect_of(engine)
+        schema = store.schema if self.dialect.has_schemas else None
+        self.outputs = Table(
+            "transaction_outputs",
+            MetaData(schema=schema),
+            Column("workflow_uuid", Text, primary_key=True),
+            Column("function_id", Integer, primary_key=True, autoincrement=False),
+            Column("output", Text),
+            Column("error", Text),
+            Column("txn_id", Text),
+            Column("txn_snapshot", Text),
+            Column("executor_id", Text),
+            Column("function_name", Text, nullable=False, server_default=""),
+            Column("created_at", BigInteger, nullable=False),
+        )
+        if self.dialect.single_writer and owns_engine:
+            _begin_immediately(engine)
+
+    def prepare(self) -> None:
+        """Make the table of records, where it is needed."""
+        if self.is_system:
+            return
+        ensure_database(self.engine)
+        with self.engine.begin() as conn:
+            if self.outputs.schema is not None:
+                conn.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
+                conn.execute(CreateSchema(self.outputs.schema, if_not_exists=True))
+            self.outputs.create(conn, checkfirst=True)
+
+    def close(self) -> None:
+        if self.owns_engine:
+            self.engine.dispose()
+
+    @contextmanager
+    def session(self, isolation_level: str) -> Iterator[Session]:
+        """A session in a transaction, which commits at the end of the block."""
+        from sqlalchemy.orm import Session  # only those who use transactions wait for this import
+
+        engine = (
+            self.engine
+            if self.dialect.single_writer
+            else self.engine.execution_options(isolation_level=isolation_level)
+        )
+        # One writer at a time: while this process's other writes wait at their door, ours need not fight them.
+        alone = self.store.lane.stopped() if self.is_system and self.dialect.single_writer else nullcontext()
+        with alone, Session(engine) as session, session.begin():
+            yield session
+
+
+def _begin_immediately(engine: Engine) -> None:
+    """Make SQLite transactions writers from their first moment: one that reads first could not write later."""
+
+    @event.listens_for(engine, "connect")
+    def connected(raw: Any, _: object) -> None:
+        raw.isolation_level = None
+        for pragma in ("busy_timeout = 60000", "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            raw.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begun(conn: Any) -> None:
+        conn.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+class _Refused(Exception):  # noqa: N818 - never leaves this file
+    """The step's record was not accepted, so the work must not commit."""
+
+
+class Transact(Effect[str]):
+    """Run the user's function in a transaction that records it; the text of its output."""
+
+    __slots__ = ("application", "args", "fn", "here", "kwargs", "spec", "started_ms", "value")
+
+    def __init__(
+        self,
+        application: Application,
+        here: Here,
+        spec: TransactionSpec,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        self.application, self.here, self.spec, self.fn = application, here, spec, fn
+        self.args, self.kwargs = args, kwargs
+        self.started_ms = here.ground.clock.now_ms()
+        self.value: Any = None
+
+    async def wait(self) -> str:
+        assert isinstance(self.here.ground, Runtime)
+        return await self.here.ground.pool.call(self.block)
+
+    def block(self) -> str:
+        run = self.here.run
+        earlier = self._earlier() if run is not None and run.is_recovered else None
+        if earlier is not None:
+            return earlier
+        try:
+            return self._perform()
+        except IntegrityError:
+            earlier = self._earlier()
+            if earlier is None:
+                raise  # the user's own error
+            return earlier  # another execution of this step was faster
+
+    def _perform(self) -> str:
+        here, run, step = self.here, self.here.run, self.here.step
+        assert run is not None
+        assert step is not None
+        codec = here.ground.codec
+        with self.application.session(self.spec.isolation_level) as session:
+            token = HERE.set(here.within(step, session))
+            try:
+                self.value = self.fn(*self.args, **self.kwargs)
+            finally:
+                HERE.reset(token)
+            output = codec.encode(self.value, codec.default, f"the output of transaction {self.spec.name!r}")
+            if self.application.is_system:
+                self._record_step(session, self.entry(output))
+            else:
+                self._record_apart(session, run, step.step_id, output)
+        return output
+
+    def _earlier(self) -> str | None:
+        """The output that an earlier execution of this step recorded beside the user's tables."""
+        application, run, step = self.application, self.here.run, self.here.step
+        if application.is_system or run is None or step is None:
+            return None
+        c = application.outputs.c
+        query = select(c.output).where(c.workflow_uuid == run.workflow_id, c.function_id == step.step_id)
+        with application.engine.connect() as conn:
+            output: str | None = conn.execute(query).scalar()
+        if output is not None:
+            self.value = run.ground.codec.decode(output, None)
+        return output
+
+    def entry(self, output: str) -> Entry:
+        run, step = self.here.run, self.here.step
+        assert run is not None
+        assert step is not None
+        name = run.ground.codec.default.name()
+        return record(run, step.step_id, self.spec.name, output=output, serialization=name, started_ms=self.started_ms)
+
+    def _record_step(self, session: Session, entry: Entry) -> None:
+        tables = self.application.store.tables
+        given = tables.dialect.rows(RECORD.columns, many=False)
+        values = {f"given_{name}": value for name, value in zip(RECORD.names, entry.row, strict=True)}
+        if session.execute(RECORD.build(tables, given), values).first() is None:
+            raise _Refused
+
+    def _record_apart(self, session: Session, run: Run, step_id: int, output: str) -> None:
+        session.execute(
+            self.application.outputs.insert().values(
+                workflow_uuid=run.workflow_id,
+                function_id=step_id,
+                output=output,
+                executor_id=run.ground.executor_id,
+                function_name=self.spec.name,
+                created_at=run.ground.clock.now_ms(),
+            )
+        )
+
+
+async def perform_transaction(
+    here: Here, spec: TransactionSpec, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Run the function as a transaction step of the workflow whose body this is."""
+    run, runtime = here.run, here.ground
+    assert run is not None
+    assert isinstance(runtime, Runtime)
+    application = runtime.application
+    if application is None:
+        raise DBOSMisuseError(f"The transaction {spec.name!r} needs a database: set application_database_url")
+    step_id = run.next_step()
+    found = replay(run, step_id, spec.name)
+    if found is not None:
+        return answer(run, found)
+    await ensure_running(run)
+    effect = Transact(application, here.within(StepStatus(step_id)), spec, fn, args, kwargs)
+    with span(spec.name, "transaction", run):
+        try:
+            output = await _insist(here, effect)
+        except _Refused:
+            await explain_refusal(run, effect.entry(""))
+            raise
+        except Exception as error:
+            text = runtime.codec.encode_error(error, runtime.codec.default)
+            name = runtime.codec.default.name()
+            await commit(
+                here, record(run, step_id, spec.name, error=text, serialization=name, started_ms=effect.started_ms)
+            )
+            raise
+    if application.is_system:
+        run.confirm()
+    else:
+        await commit(here, effect.entry(output))
+    return effect.value
+
+
+async def _insist(here: Here, effect: Transact) -> str:
+    """Repeat the transaction until it meets no other."""
+    wait_ms = float(FIRST_WAIT_MS)
+    while True:
+        try:
+            return await effect
+        except DBAPIError as error:
+            if not effect.application.dialect.is_transient(error):
+                raise
+            logger.info("Transaction %s is repeated: %s", effect.spec.name, error.orig)
+        await wait_until(here, nothing, until_ms=here.ground.clock.now_ms() + int(wait_ms))
+        wait_ms = min(wait_ms * WAIT_GROWTH, LAST_WAIT_MS)

@@ -1,0 +1,408 @@
+"""The status machine: every statement that changes a workflow's status, and nothing else that does.
+
+    (start)   BEGIN   -> PENDING | ENQUEUED | DELAYED
+    PENDING   FINISH  -> SUCCESS | ERROR            only by the run that owns it
+    DELAYED   PROMOTE -> ENQUEUED                   when its moment has come
+    ENQUEUED  CLAIM   -> PENDING                    takes ownership: a new `owner_xid`
+    PENDING   REQUEUE -> ENQUEUED                   its owner is gone; the owner is cleared
+    PENDING   BURY    -> MAX_RECOVERY_ATTEMPTS_EXCEEDED
+    any that has not ended    CANCEL -> CANCELLED
+    any but SUCCESS, ERROR    RESUME -> ENQUEUED
+
+A terminal status is written once and left only by RESUME or deletion. Whoever takes a workflow away from its
+run (CANCEL, RESUME, REQUEUE, CLAIM) changes `owner_xid`, and the run is refused at its next write.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    Integer,
+    Text,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal_column,
+    null,
+    or_,
+    select,
+    update,
+)
+
+from dbos._kernel.journal import RECORD, is_mine, record_statement
+from dbos._kernel.model import (
+    CANCELLED,
+    DEAD_LETTER,
+    DELAYED,
+    ENQUEUED,
+    FINISHED,
+    INTERNAL_QUEUE,
+    PENDING,
+    UNFINISHED,
+)
+from dbos._kernel.statement import constant, kind, one_of, statement
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement, FromClause
+    from sqlalchemy.sql.expression import Executable
+
+    from dbos._kernel.schema import Tables
+
+NOW: Any = bindparam("now", type_=BigInteger())
+
+
+@kind(
+    1,
+    rank=0,
+    workflow_uuid=Text(),
+    guard_id=Text(),
+    guard_owner=Text(),
+    status=Text(),
+    name=Text(),
+    class_name=Text(),
+    config_name=Text(),
+    inputs=Text(),
+    serialization=Text(),
+    executor_id=Text(),
+    application_version=Text(),
+    application_id=Text(),
+    queue_name=Text(),
+    deduplication_id=Text(),
+    priority=Integer(),
+    queue_partition_key=Text(),
+    workflow_timeout_ms=BigInteger(),
+    workflow_deadline_epoch_ms=BigInteger(),
+    delay_until_epoch_ms=BigInteger(),
+    parent_workflow_id=Text(),
+    authenticated_user=Text(),
+    assumed_role=Text(),
+    authenticated_roles=Text(),
+    owner_xid=Text(),
+    recovery_attempts=BigInteger(),
+    created_at=BigInteger(),
+)
+def BEGIN(t: Tables, given: FromClause) -> Executable:
+    """A new workflow, unless its id or deduplication id is taken; a child only while its parent may start it."""
+    columns = [name for name in BEGIN.names if not name.startswith("guard_")]
+    allowed = or_(
+        given.c.guard_id.is_(None),
+        exists(
+            select(literal_column("1")).select_from(t.status).where(is_mine(t, given.c.guard_id, given.c.guard_owner))
+        ),
+    )
+    values = [given.c[name] for name in columns]
+    return (  # type: ignore[no-any-return]  # the two dialects' inserts have no common type
+        t.dialect.insert(t.status)
+        .from_select([*columns, "updated_at"], select(*values, given.c.created_at).where(allowed))
+        .on_conflict_do_nothing()
+        .returning(t.status.c.workflow_uuid)
+    )
+
+
+@kind(2, rank=1, **RECORD.columns, class_name=Text(), config_name=Text())
+def RECORD_CHILD(t: Tables, given: FromClause) -> Executable:
+    """Record in the parent that it started a child: only where there is that workflow, of that function."""
+    child = t.status.alias("child").c
+    there = exists(
+        select(literal_column("1")).where(
+            child.workflow_uuid == given.c.child_workflow_id,
+            child.name == given.c.function_name,
+            func.coalesce(child.class_name, constant("")) == func.coalesce(given.c.class_name, constant("")),
+            func.coalesce(child.config_name, constant("")) == func.coalesce(given.c.config_name, constant("")),
+        )
+    )
+    return record_statement(t, given, there)
+
+
+@kind(
+    2,
+    rank=10,
+    workflow_uuid=Text(),
+    function_id=Integer(),
+    owner=Text(),
+    function_name=Text(),
+    child_workflow_id=Text(),
+    started_at_epoch_ms=BigInteger(),
+    completed_at_epoch_ms=BigInteger(),
+)
+def RECORD_RESULT(t: Tables, given: FromClause) -> Executable:
+    """Record in one workflow the outcome of another, copied inside the database."""
+    columns = [name for name in RECORD_RESULT.names if name != "owner"]
+    me = t.status.alias("me")
+    mine = exists(
+        select(literal_column("1")).where(
+            me.c.workflow_uuid == given.c.workflow_uuid,
+            me.c.owner_xid == given.c.owner,
+            me.c.status.concat(constant("")) == constant(PENDING),
+        )
+    )
+    source = (
+        select(*(given.c[name] for name in columns), t.output, t.error, t.status.c.serialization)
+        .select_from(given.join(t.status, t.status.c.workflow_uuid == given.c.child_workflow_id))
+        .where(mine, one_of(t.status.c.status, FINISHED))
+    )
+    return (  # type: ignore[no-any-return]  # the two dialects' inserts have no common type
+        t.dialect.insert(t.steps)
+        .from_select([*columns, "output", "error", "serialization"], source)
+        .on_conflict_do_nothing()
+        .returning(t.steps.c.workflow_uuid, t.steps.c.function_id)
+    )
+
+
+@kind(1, rank=5, workflow_uuid=Text(), owner=Text(), status=Text(), output=Text(), error=Text(), now=BigInteger())
+def FINISH(t: Tables, given: FromClause) -> Executable:
+    """The outcome of a workflow that is PENDING and ours."""
+    return (
+        update(t.status)
+        .values(
+            status=given.c.status,
+            output=given.c.output,
+            error=given.c.error,
+            updated_at=given.c.now,
+            deduplication_id=null(),
+            owner_xid=null(),
+            **t.ending(given.c.now),
+        )
+        .where(is_mine(t, given.c.workflow_uuid, given.c.owner))
+        .returning(t.status.c.workflow_uuid)
+    )
+
+
+# What a run needs of its row, in the order of `claim.Claimed`.
+def run_columns(t: Tables) -> list[ColumnElement[Any]]:
+    c = t.status.c
+    return [
+        c.workflow_uuid,
+        c.name,
+        c.class_name,
+        c.config_name,
+        t.inputs,
+        c.serialization,
+        c.authenticated_user,
+        c.assumed_role,
+        c.authenticated_roles,
+        c.workflow_deadline_epoch_ms,
+        c.recovery_attempts,
+        c.queue_name,
+    ]
+
+
+def _claiming(t: Tables) -> dict[str, Any]:
+    """What taking a workflow sets: the new owner, one more attempt, and a deadline that begins now."""
+    c = t.status.c
+    begins = and_(c.workflow_deadline_epoch_ms.is_(None), c.workflow_timeout_ms.isnot(None))
+    return {
+        "status": PENDING,
+        "executor_id": bindparam("executor_id"),
+        "application_version": bindparam("version"),
+        "started_at_epoch_ms": NOW,
+        "updated_at": NOW,
+        "owner_xid": bindparam("owner"),
+        "recovery_attempts": c.recovery_attempts + 1,
+        "workflow_deadline_epoch_ms": case((begins, NOW + c.workflow_timeout_ms), else_=c.workflow_deadline_epoch_ms),
+    }
+
+
+@statement
+def CLAIM(t: Tables) -> Executable:
+    """Take the next workflows of a queue whose code is here."""
+    c = t.status.c
+    version: BindParameter[str] = bindparam("version")
+    next_ones = (
+        select(c.workflow_uuid)
+        .where(
+            c.queue_name == bindparam("queue"),
+            c.status == ENQUEUED,
+            or_(c.application_version.is_(None), c.application_version == version),
+            t.dialect.among(c.name, "names"),
+        )
+        .order_by(c.priority, c.created_at)
+        .limit(bindparam("most", type_=Integer()))
+    )
+    return (
+        update(t.status)
+        .values(_claiming(t))
+        .where(c.workflow_uuid.in_(t.dialect.skip_locked(next_ones).scalar_subquery()))
+        .returning(*run_columns(t))
+    )
+
+
+@statement
+def CLAIMED(t: Tables) -> Executable:
+    """What a claim took whose answer was lost."""
+    return select(*run_columns(t)).where(t.status.c.owner_xid == bindparam("owner"), t.status.c.status == PENDING)
+
+
+@statement
+def ADOPT(t: Tables) -> Executable:
+    """Take one workflow that nobody runs."""
+    c = t.status.c
+    nobody = func.coalesce(c.owner_xid, "") == bindparam("seen_owner")
+    return (
+        update(t.status)
+        .values(_claiming(t))
+        .where(c.workflow_uuid == bindparam("workflow_id"), one_of(c.status, UNFINISHED), nobody)
+        .returning(*run_columns(t))
+    )
+
+
+@statement
+def BURY(t: Tables) -> Executable:
+    """Dead-letter a workflow that was started too often."""
+    return (
+        update(t.status)
+        .values(
+            status=DEAD_LETTER,
+            queue_name=None,
+            deduplication_id=None,
+            started_at_epoch_ms=None,
+            owner_xid=None,
+            updated_at=NOW,
+        )
+        .where(t.status.c.workflow_uuid == bindparam("workflow_id"), t.status.c.owner_xid == bindparam("owner"))
+    )
+
+
+@statement
+def PROMOTE(t: Tables) -> Executable:
+    """Make the delayed workflows whose moment has come ready to be claimed."""
+    c = t.status.c
+    return (
+        update(t.status)
+        .values(status=ENQUEUED)
+        .where(c.status == DELAYED, c.delay_until_epoch_ms <= NOW)
+        .returning(c.workflow_uuid, c.queue_name)
+    )
+
+
+@statement
+def NEXT_DELAY(t: Tables) -> Executable:
+    """When the next delayed workflow is due."""
+    return select(func.min(t.status.c.delay_until_epoch_ms).label("due")).where(t.status.c.status == DELAYED)
+
+
+def _requeued(t: Tables) -> dict[str, Any]:
+    return {
+        "status": ENQUEUED,
+        "queue_name": func.coalesce(t.status.c.queue_name, INTERNAL_QUEUE),
+        "started_at_epoch_ms": None,
+        "owner_xid": None,
+        "updated_at": NOW,
+    }
+
+
+def owner_id(t: Tables) -> ColumnElement[Any]:
+    """The launch that owns a row: an owner is `<launch>:<claim>`."""
+    return func.substr(t.status.c.owner_xid, 1, OWNER_ID_LENGTH)
+
+
+OWNER_ID_LENGTH = 20
+
+
+@statement
+def REQUEUE_OWNED(t: Tables) -> Executable:
+    """Put the work of a launch that is gone back on its queues, for whoever has its code."""
+    return (
+        update(t.status)
+        .values(_requeued(t))
+        .where(t.status.c.status == PENDING, owner_id(t) == bindparam("owner_id"))
+        .returning(t.status.c.workflow_uuid, t.status.c.queue_name)
+    )
+
+
+@statement
+def REQUEUE_ABANDONED(t: Tables) -> Executable:
+    """Put back the work of these executors that no living launch owns, and that of ours which does not run."""
+    c = t.status.c
+    alive = select(t.leases.c.owner_id).where(t.leases.c.expires_at > NOW)
+    mine = owner_id(t) == bindparam("owner_id")
+    return (
+        update(t.status)
+        .values(_requeued(t))
+        .where(
+            c.status == PENDING,
+            t.dialect.among(c.executor_id, "executor_ids"),
+            c.application_version == bindparam("version"),
+            or_(
+                c.owner_xid.is_(None),
+                and_(mine, ~t.dialect.among(c.workflow_uuid, "running")),
+                and_(~mine, owner_id(t).not_in(alive)),
+            ),
+        )
+        .returning(c.workflow_uuid, c.queue_name)
+    )
+
+
+@statement
+def ABANDONABLE(t: Tables) -> Executable:
+    """The PENDING workflows of these executors, whoever runs them."""
+    c = t.status.c
+    return select(c.workflow_uuid).where(
+        c.status == PENDING,
+        t.dialect.among(c.executor_id, "executor_ids"),
+        c.application_version == bindparam("version"),
+    )
+
+
+def _cancelled(t: Tables) -> dict[str, Any]:
+    return {
+        "status": CANCELLED,
+        "queue_name": None,
+        "deduplication_id": None,
+        "started_at_epoch_ms": None,
+        "owner_xid": None,
+        "updated_at": NOW,
+        **t.ending(NOW),
+    }
+
+
+@statement
+def CANCEL(t: Tables) -> Executable:
+    """Cancel these workflows, unless they have ended."""
+    c = t.status.c
+    return (
+        update(t.status)
+        .values(_cancelled(t))
+        .where(t.dialect.among(c.workflow_uuid, "workflow_ids"), one_of(c.status, UNFINISHED))
+        .returning(c.workflow_uuid)
+    )
+
+
+@statement
+def CANCEL_EXPIRED(t: Tables) -> Executable:
+    """Cancel what runs past its deadline."""
+    c = t.status.c
+    return (
+        update(t.status)
+        .values(_cancelled(t))
+        .where(c.status == PENDING, c.workflow_deadline_epoch_ms <= NOW)
+        .returning(c.workflow_uuid)
+    )
+
+
+@statement
+def RESUME(t: Tables) -> Executable:
+    """Make these workflows go on after their last step, unless they have finished."""
+    c = t.status.c
+    return (
+        update(t.status)
+        .values(
+            status=ENQUEUED,
+            queue_name=bindparam("queue"),
+            recovery_attempts=0,
+            workflow_deadline_epoch_ms=None,
+            deduplication_id=None,
+            started_at_epoch_ms=None,
+            delay_until_epoch_ms=case((c.status == DELAYED, null()), else_=c.delay_until_epoch_ms),
+            owner_xid=None,
+            updated_at=NOW,
+            **t.ending(None),
+        )
+        .where(t.dialect.among(c.workflow_uuid, "workflow_ids"), ~one_of(c.status, FINISHED))
+        .returning(c.workflow_uuid)
+    )

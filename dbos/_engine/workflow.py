@@ -1,0 +1,155 @@
+"""Running a workflow: call its function, replay what is recorded, write the outcome once.
+
+A run ends in one of three ways. It writes its outcome. Or it is refused, because the workflow was cancelled or
+belongs to another run now: then whoever waits for it waits for what becomes of the row. Or it is interrupted
+(KeyboardInterrupt, a cancelled task, the end of the process): then the row stays PENDING and can be taken up.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dbos._engine.runtime import Call
+from dbos._engine.transitions import FINISH
+from dbos._kernel.bell import done
+from dbos._kernel.model import ERROR, SUCCESS
+from dbos._kernel.scope import CALLER, NO_OPTIONS, OPTIONS, Caller, Run
+from dbos._kernel.statement import Entry
+from dbos._kernel.trace import span
+from dbos.error import (
+    DBOSNotAuthorizedError,
+    DBOSRuntimeEndedError,
+    DBOSWorkflowCancelledError,
+    DBOSWorkflowConflictIDError,
+)
+
+if TYPE_CHECKING:
+    from dbos._engine.claim import Claimed
+    from dbos._engine.registry import WorkflowSpec
+    from dbos._engine.runtime import Runtime
+
+logger = logging.getLogger("dbos")
+
+Arguments = Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]
+
+
+class Ending(NamedTuple):
+    """How a workflow ended."""
+
+    result: Any
+    failure: BaseException | None
+
+    def unwrap(self) -> Any:
+        if self.failure is not None:
+            raise self.failure
+        return self.result
+
+
+async def execute(
+    runtime: Runtime, run: Run, spec: WorkflowSpec, arguments: Arguments, *also: Entry
+) -> tuple[Ending | None, tuple[bool, ...]]:
+    """Run a workflow to its end. No ending means that it was refused; `also` is written with the outcome."""
+    runtime.runs[run.workflow_id] = run
+    if run.deadline_ms is not None:
+        runtime.bell.ring_here([DEADLINES])
+    try:
+        with span(run.name, "workflow", run):
+            ending = await _perform(run, spec, arguments)
+            if ending is None:
+                return None, ()
+            return await _finish(run, ending, also)
+    finally:
+        if runtime.runs.get(run.workflow_id) is run:
+            del runtime.runs[run.workflow_id]
+        runtime.made_room()
+        # Whoever waits in this process waits for this ring, also when the run was refused or interrupted.
+        runtime.bell.ring([done(run.workflow_id)])
+
+
+async def execute_claimed(runtime: Runtime, claimed: Claimed, *also: Entry) -> tuple[Ending | None, tuple[bool, ...]]:
+    """Run a workflow that was taken from the database."""
+
+    def arguments() -> tuple[tuple[Any, ...], dict[str, Any]]:
+        args, kwargs = runtime.codec.decode_args(claimed.inputs, claimed.serialization)
+        if claimed.spec.validate is not None:
+            args, kwargs = claimed.spec.validate(args, kwargs)
+        target = runtime.registry.target(claimed.class_name, claimed.config_name)
+        return (args if target is None else (target, *args)), kwargs
+
+    return await execute(runtime, claimed.run, claimed.spec, arguments, *also)
+
+
+# Rung when a run begins that has a deadline.
+DEADLINES = ("deadlines", "")
+
+
+async def _perform(run: Run, spec: WorkflowSpec, arguments: Arguments) -> Ending | None:
+    """Call the function. No ending: another run has the workflow, or it was cancelled."""
+    options, caller = OPTIONS.set(NO_OPTIONS), CALLER.set(run.caller)
+    try:
+        args, kwargs = arguments()
+        required = spec.required_roles(args[0] if args else None)
+        if required is not None:
+            run.caller = authorize(spec.name, required, run.caller)
+            CALLER.set(run.caller)
+        value = await Call(run.here, spec.fn, args, kwargs, is_async=spec.is_async)
+    except (DBOSWorkflowCancelledError, DBOSWorkflowConflictIDError, DBOSRuntimeEndedError) as refusal:
+        logger.info("%s", refusal)
+        return None
+    except Exception as error:  # noqa: BLE001 - whatever user code raises is the workflow's outcome
+        return Ending(None, error)
+    except BaseException as interrupt:
+        logger.warning(
+            "Workflow %s was interrupted by %s. It is still PENDING and can be taken up again.",
+            run.workflow_id,
+            repr(interrupt),
+        )
+        raise
+    else:
+        return Ending(value, None)
+    finally:
+        OPTIONS.reset(options)
+        CALLER.reset(caller)
+
+
+def authorize(name: str, required: list[str], caller: Caller) -> Caller:
+    """The caller in the first required role that the user has."""
+    if not required:
+        return caller
+    for role in required:
+        if role in (caller.roles or ()):
+            return Caller(caller.user, caller.roles, role)
+    if caller.user is None and not caller.roles:
+        raise DBOSNotAuthorizedError(f"Function {name} requires a role, but was called without an authenticated user")
+    raise DBOSNotAuthorizedError(
+        f"Function {name} has required roles, but user {caller.user!r} has none of them: {', '.join(required)}"
+    )
+
+
+async def _finish(run: Run, ending: Ending, also: tuple[Entry, ...]) -> tuple[Ending | None, tuple[bool, ...]]:
+    """Write the outcome, unless the workflow is not ours any more."""
+    codec = run.ground.codec
+    try:
+        serializer = codec.writing(run.format)
+        if ending.failure is None:
+            output = codec.encode(ending.result, serializer, f"the output of workflow {run.name!r}")
+            finished, *rest = await run.here.put(_outcome(run, SUCCESS, output, None), *also)
+        else:
+            finished, *rest = await run.here.put(
+                _outcome(run, ERROR, None, codec.encode_error(ending.failure, serializer)), *also
+            )
+    except Exception as error:  # noqa: BLE001 - the value cannot be stored, by the serializer or by the database
+        logger.warning("The outcome of workflow %s cannot be stored: %s", run.workflow_id, error)
+        ending = Ending(None, error)
+        text = codec.encode_error(error, codec.writing(run.format))
+        finished, *rest = await run.here.put(_outcome(run, ERROR, None, text), *also)
+    if not finished:
+        return None, ()
+    run.result, run.failure, run.is_over = ending.result, ending.failure, True
+    return ending, tuple(rest)
+
+
+def _outcome(run: Run, status: str, output: str | None, error: str | None) -> Entry:
+    return Entry(FINISH, (run.workflow_id, run.owner, status, output, error, run.ground.clock.now_ms()))
