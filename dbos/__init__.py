@@ -1,0 +1,46 @@
+"""Durable workflows on SQLite or Postgres: a workflow that was started is run to its end, whatever happens.
+
+Decorate functions with `@DBOS.workflow()` and `@DBOS.step()`, then `DBOS(config=...)` and `DBOS.launch()`.
+"""
+
+from dbos import error
+from dbos._engine.handle import WorkflowHandle, WorkflowHandleAsync
+from dbos._engine.step import StepOptions
+from dbos._faces.config import DBOSConfig
+from dbos._faces.dbos import DBOS
+from dbos._faces.decorators import DBOSConfiguredInstance
+from dbos._faces.migration import run_dbos_database_migrations
+from dbos._faces.options import DBOSContextEnsure, DBOSContextSetAuth, SetWorkflowID, SetWorkflowTimeout
+from dbos._faces.validation import make_pydantic_args_validator, pydantic_args_validator
+from dbos._kernel.codec import (
+    DBOSPortableJSONSerializer,
+    PortableWorkflowError,
+    Serializer,
+    WorkflowSerializationFormat,
+)
+from dbos._kernel.model import StepInfo, VersionInfo, WorkflowStatus, WorkflowStatusString
+
+__all__ = [
+    "DBOS",
+    "DBOSConfig",
+    "DBOSConfiguredInstance",
+    "DBOSContextEnsure",
+    "DBOSContextSetAuth",
+    "DBOSPortableJSONSerializer",
+    "PortableWorkflowError",
+    "Serializer",
+    "SetWorkflowID",
+    "SetWorkflowTimeout",
+    "StepInfo",
+    "StepOptions",
+    "VersionInfo",
+    "WorkflowHandle",
+    "WorkflowHandleAsync",
+    "WorkflowSerializationFormat",
+    "WorkflowStatus",
+    "WorkflowStatusString",
+    "error",
+    "make_pydantic_args_validator",
+    "pydantic_args_validator",
+    "run_dbos_database_migrations",
+]

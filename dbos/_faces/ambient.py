@@ -1,0 +1,82 @@
+"""The one runtime of this process, and where the caller is in it.
+
+`DBOS` is a singleton to its users. Nothing below the faces knows that: there, a runtime is a value.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dbos._engine.registry import Registry
+from dbos._kernel.clock import Clock
+from dbos._kernel.scope import HERE
+from dbos.error import DBOSException
+
+if TYPE_CHECKING:
+    from dbos._engine.launch import Launched
+    from dbos._engine.runtime import Runtime
+    from dbos._faces.config import Config
+    from dbos._kernel.scope import Here
+
+# Decorators fill it before there is an instance, and it survives the instance.
+registry = Registry()
+
+
+class Instance:
+    """What `DBOS(config=...)` made: a configuration, and the runtime once it is launched."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.launched: Launched | None = None
+
+
+_instance: Instance | None = None
+
+
+def instance() -> Instance | None:
+    return _instance
+
+
+def set_instance(new: Instance | None) -> None:
+    global _instance  # noqa: PLW0603 - the one place that holds it
+    _instance = new
+
+
+_clock: Clock | None = None
+
+
+def clock() -> Clock:
+    """The clock of the next launch."""
+    return _clock or Clock()
+
+
+def set_clock(new: Clock | None) -> None:
+    global _clock  # noqa: PLW0603 - for tests; the one place that holds it
+    _clock = new
+
+
+def runtime_for(name: str) -> Runtime:
+    """The launched runtime, to call the function of that name."""
+    if _instance is None:
+        raise DBOSException(
+            f"Function {name} invoked before DBOS initialized. Create DBOS(config=...) and launch it first."
+        )
+    return _launched(_instance)
+
+
+def runtime() -> Runtime:
+    """The launched runtime."""
+    if _instance is None:
+        raise DBOSException("No DBOS was created yet. Create DBOS(config=...) and launch it first.")
+    return _launched(_instance)
+
+
+def here() -> Here:
+    """Where the caller is: in a workflow or step, or outside."""
+    return HERE.get() or runtime().here
+
+
+def _launched(made: Instance) -> Runtime:
+    if made.launched is None:
+        raise DBOSException("System database accessed before DBOS was launched. Call DBOS.launch() first.")
+    return made.launched.runtime

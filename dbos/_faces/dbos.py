@@ -1,0 +1,219 @@
+"""`DBOS`: everything a program says to the runtime."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from dbos._engine.handle import WorkflowHandle
+from dbos._engine.launch import Settings, launch
+from dbos._engine.recovery import execute_now, recover
+from dbos._faces import logs
+from dbos._faces.ambient import Instance, clock, instance, registry, runtime, set_instance
+from dbos._faces.config import Config, DBOSConfig
+from dbos._faces.decorators import Decorators
+from dbos._faces.operations import Operations
+from dbos._features import versions
+from dbos._kernel.migrate import drop_database
+from dbos._kernel.plan import run
+from dbos._kernel.scope import CALLER, HERE, StepStatus
+from dbos.error import DBOSException, DBOSMisuseError
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+T = TypeVar("T")
+
+RELEASE = "0.1.0"
+
+
+class classproperty(Generic[T]):  # noqa: N801 - used as a decorator, like property
+    """A property of the class itself."""
+
+    def __init__(self, read: Callable[[Any], T]) -> None:
+        self.read = read
+        self.__doc__ = read.__doc__
+
+    def __get__(self, _: object, owner: type[DBOS]) -> T:
+        return self.read(owner)
+
+
+class DBOS(Decorators, Operations):
+    """A durable-workflow runtime: `DBOS(config=...)`, then `DBOS.launch()`.
+
+    There is one in a process; a second `DBOS(...)` returns the first, until `DBOS.destroy()`.
+    """
+
+    def __new__(cls, *, config: DBOSConfig) -> Self:
+        """Check the configuration and get ready to launch. Opens nothing yet."""
+        made = instance()
+        if made is None:
+            checked = Config(config)
+            logs.set_up(checked.log_level)
+            set_instance(Instance(checked))
+        return super().__new__(cls)
+
+    # -- lifecycle ---------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def launch() -> None:
+        """Open the database, take up unfinished workflows and start serving.
+
+        A launch that fails leaves nothing behind: mend the cause and launch again.
+        """
+        made = instance()
+        if made is None:
+            raise DBOSException("No DBOS was created yet. Create DBOS(config=...) and launch it then.")
+        if made.launched is not None:
+            logs.logger.warning("DBOS was already launched")
+            return
+        config = made.config
+        settings = Settings(
+            make_engine=config.make_engine,
+            keeps_engine=config.engine is not None,
+            make_application=config.make_application,
+            schema=config.schema,
+            executor_id=config.executor_id,
+            app_version=config.version or registry.version(RELEASE),
+            serializer=config.serializer,
+            max_threads=config.max_threads,
+            clock=clock(),
+        )
+        try:
+            made.launched = launch(settings, registry)
+            is_latest = run(versions.enlist(made.launched.runtime.here, settings.app_version))
+        except BaseException:
+            logs.logger.exception("DBOS failed to launch")
+            launched, made.launched = made.launched, None
+            if launched is not None:
+                launched.end()
+            raise
+        if not is_latest:
+            logs.logger.warning("Version %s of the application is not the latest one", settings.app_version)
+        logs.logger.info(
+            "DBOS launched! Executor %s, application version %s", settings.executor_id, settings.app_version
+        )
+
+    @staticmethod
+    def destroy(*, destroy_registry: bool = False, workflow_completion_timeout_sec: float = 0) -> None:
+        """End the runtime: running workflows may finish for so long, the rest is handed over.
+
+        Decorated functions stay registered unless `destroy_registry`. Does nothing when there is no runtime.
+        """
+        made = instance()
+        set_instance(None)
+        if made is not None and made.launched is not None:
+            made.launched.end(workflow_completion_timeout_sec)
+        if destroy_registry:
+            registry.clear()
+
+    @staticmethod
+    def reset_system_database() -> None:
+        """Drop the system database with all workflows, before launch; the next launch makes it anew."""
+        made = instance()
+        if made is None:
+            logs.logger.warning("There is no DBOS whose system database could be reset")
+            return
+        if made.launched is not None:
+            raise DBOSMisuseError("reset_system_database() must be called before DBOS.launch()")
+        drop_database(made.config.system_url)
+
+    @staticmethod
+    def recover_pending_workflows(executor_ids: list[str] | None = None) -> list[WorkflowHandle[Any]]:
+        """Take up the unfinished workflows of these executors (default: "local") that nobody runs any more.
+
+        Returns handles of all their unfinished workflows, also of those that are running.
+        """
+        ground = runtime()
+        found = run(recover(ground.here, ground, ["local"] if executor_ids is None else list(executor_ids)))
+        return [WorkflowHandle(ground, workflow_id) for workflow_id in found]
+
+    _recover_pending_workflows = recover_pending_workflows
+
+    @staticmethod
+    def _execute_workflow_id(workflow_id: str) -> WorkflowHandle[Any]:
+        """Run a stored workflow here and now, whatever its version, unless it runs or has ended."""
+        ground = runtime()
+        return run(execute_now(ground.here, ground, workflow_id)).handle()
+
+    # -- where and who am I ------------------------------------------------------------------------------------
+
+    #: The logger of the runtime, for programs to use too.
+    logger: logging.Logger = logs.logger
+
+    @classproperty
+    def workflow_id(cls) -> str | None:  # noqa: N805 - a property of the class
+        """The id of the workflow that this code is in; None outside."""
+        place = HERE.get()
+        return place.run.workflow_id if place is not None and place.run is not None else None
+
+    @classproperty
+    def step_id(cls) -> int | None:  # noqa: N805 - a property of the class
+        """The id of the step that this code is in; None outside of steps."""
+        status = _step()
+        return None if status is None else status.step_id
+
+    @classproperty
+    def step_status(cls) -> StepStatus | None:  # noqa: N805 - a property of the class
+        """The step that this code is in, with its attempts; None outside of steps."""
+        return _step()
+
+    @classproperty
+    def fencing_token(cls) -> str | None:  # noqa: N805 - a property of the class
+        """The right under which this run writes; no other run of the workflow ever has the same. None outside.
+
+        Give it to a system that can refuse an older one, where a run that lost its workflow must do no harm.
+        """
+        place = HERE.get()
+        return place.run.owner if place is not None and place.run is not None else None
+
+    @classproperty
+    def sql_session(cls) -> Session:  # noqa: N805 - a property of the class
+        """The SQLAlchemy session of the transaction that this code is in; it commits when the function returns."""
+        place = HERE.get()
+        if place is None or place.session is None:
+            raise DBOSMisuseError("DBOS.sql_session may only be used in a function decorated with @DBOS.transaction()")
+        return place.session  # type: ignore[no-any-return]  # the kernel does not know SQLAlchemy's orm
+
+    @classproperty
+    def application_version(cls) -> str:  # noqa: N805 - a property of the class
+        """The version of the application's code; before launch the configured one, or empty."""
+        made = instance()
+        if made is None:
+            return ""
+        return made.launched.runtime.app_version if made.launched is not None else made.config.version or ""
+
+    @classproperty
+    def executor_id(cls) -> str:  # noqa: N805 - a property of the class
+        """The name of this process among the executors; empty without an instance."""
+        made = instance()
+        return "" if made is None else made.config.executor_id
+
+    @classproperty
+    def authenticated_user(cls) -> str | None:  # noqa: N805 - a property of the class
+        """The user on whose behalf this code runs."""
+        return CALLER.get().user
+
+    @classproperty
+    def authenticated_roles(cls) -> list[str] | None:  # noqa: N805 - a property of the class
+        """All roles of that user."""
+        roles = CALLER.get().roles
+        return None if roles is None else list(roles)
+
+    @classproperty
+    def assumed_role(cls) -> str | None:  # noqa: N805 - a property of the class
+        """The role in which this workflow runs."""
+        return CALLER.get().assumed_role
+
+    @staticmethod
+    def set_authentication(authenticated_user: str | None, authenticated_roles: list[str] | None) -> None:
+        """Set the user and roles of the current context, as a middleware does; see `DBOSContextEnsure`."""
+        roles = None if authenticated_roles is None else tuple(authenticated_roles)
+        CALLER.set(replace(CALLER.get(), user=authenticated_user, roles=roles))
+
+
+def _step() -> StepStatus | None:
+    place = HERE.get()
+    return None if place is None else place.step

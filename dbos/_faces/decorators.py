@@ -1,0 +1,163 @@
+"""The decorators: what makes workflows, steps and transactions of functions."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from dbos._engine import decorate
+from dbos._engine.registry import DEFAULT_ROLES_ATTRIBUTE, ROLES_ATTRIBUTE, WorkflowSpec
+from dbos._engine.step import StepSpec
+from dbos._engine.transaction import IsolationLevel, TransactionSpec
+from dbos._faces.ambient import instance, registry, runtime_for
+from dbos._faces.logs import logger
+from dbos._faces.validation import Validator, make_pydantic_args_validator, pydantic_args_validator
+from dbos._kernel.codec import WorkflowSerializationFormat
+from dbos._kernel.naming import checked_id
+from dbos.error import DBOSException
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T", bound=type[Any])
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Decorators:
+    """The decorators of `DBOS`."""
+
+    @staticmethod
+    def workflow(
+        *,
+        name: str | None = None,
+        max_recovery_attempts: int | None = 100,
+        serialization_type: WorkflowSerializationFormat | None = None,
+        validate_args: Validator | None = None,
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """Make a function a workflow: calling it runs it durably.
+
+        `name` is what stored runs call it (default: its qualified name). It is started at most
+        `max_recovery_attempts` + 1 times (None: without limit), then dead-lettered. `serialization_type` PORTABLE
+        stores its values as JSON that every language reads. `validate_args` is called with the arguments of a run
+        that is taken from the database, and returns them as the function wants them.
+        """
+        if max_recovery_attempts is not None and max_recovery_attempts < 0:
+            raise DBOSException(f"max_recovery_attempts must be 0 or more, or None, not {max_recovery_attempts}")
+
+        def make(fn: Callable[P, R]) -> Callable[P, R]:
+            wants_pydantic = validate_args is pydantic_args_validator
+            spec = WorkflowSpec(
+                checked_id(name or fn.__qualname__, "A name"),
+                fn,
+                is_async=inspect.iscoroutinefunction(fn),
+                max_recovery_attempts=max_recovery_attempts,
+                format=serialization_type,
+                validate=make_pydantic_args_validator(fn) if wants_pydantic else validate_args,
+            )
+            return decorate.workflow(registry, runtime_for, spec)
+
+        return make
+
+    @staticmethod
+    def step(
+        *,
+        name: str | None = None,
+        retries_allowed: bool = False,
+        interval_seconds: float = 1.0,
+        max_attempts: int = 3,
+        backoff_rate: float = 2.0,
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """Make a function a step: a workflow that calls it records what it returned or raised, and never repeats it.
+
+        With `retries_allowed` an exception is followed by another attempt, `max_attempts` in all, after
+        `interval_seconds`, then `backoff_rate` times as long each time; when all failed, DBOSMaxStepRetriesExceeded
+        is raised. Outside of a workflow a step is a plain function call.
+        """
+
+        def make(fn: Callable[P, R]) -> Callable[P, R]:
+            spec = StepSpec(
+                checked_id(name or fn.__qualname__, "A name"),
+                retries_allowed=retries_allowed,
+                interval_seconds=interval_seconds,
+                max_attempts=max_attempts,
+                backoff_rate=backoff_rate,
+            )
+            return decorate.step(registry, spec, fn)
+
+        return make
+
+    @staticmethod
+    def transaction(
+        isolation_level: IsolationLevel = "SERIALIZABLE", *, name: str | None = None
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """Make a function a step that is one database transaction, done exactly once; see `DBOS.sql_session`.
+
+        When it meets another transaction it is repeated from the start. It must not be async, and must not commit
+        or roll back by itself.
+        """
+
+        def make(fn: Callable[P, R]) -> Callable[P, R]:
+            spec = TransactionSpec(checked_id(name or fn.__qualname__, "A name"), isolation_level)
+            return decorate.transaction(registry, runtime_for, spec, fn)
+
+        return make
+
+    @staticmethod
+    def dbos_class(class_name: str | None = None) -> Callable[[T], T]:
+        """Register a class, so that workflows may be its static, class and instance methods.
+
+        Its stored name is `class_name`, else the class's qualified name.
+        """
+
+        def make(cls: T) -> T:
+            registry.add_class(cls, class_name)
+            return cls
+
+        return make
+
+    @staticmethod
+    def required_roles(roles: list[str]) -> Callable[[F], F]:
+        """Let a workflow, step or transaction run only for a user who has one of these roles; none: for everybody."""
+
+        def make(fn: F) -> F:
+            setattr(inspect.unwrap(fn), ROLES_ATTRIBUTE, list(roles))
+            setattr(fn, ROLES_ATTRIBUTE, list(roles))
+            return fn
+
+        return make
+
+    @staticmethod
+    def default_required_roles(roles: list[str]) -> Callable[[T], T]:
+        """Give the methods of a class these required roles, where they do not name their own."""
+
+        def make(cls: T) -> T:
+            setattr(cls, DEFAULT_ROLES_ATTRIBUTE, list(roles))
+            return cls
+
+        return make
+
+    @staticmethod
+    def register_instance(inst: object) -> None:
+        """Register an instance that has a `config_name`, without inheriting from DBOSConfiguredInstance."""
+        config_name = getattr(inst, "config_name", None)
+        if not config_name:
+            raise DBOSException(f"{inst!r} has no config_name to register it under")
+        _warn_if_launched(config_name)
+        registry.add_instance(inst, config_name)
+
+
+class DBOSConfiguredInstance:
+    """The base of classes whose instance methods are workflows; each instance is found again by its name."""
+
+    def __init__(self, config_name: str) -> None:
+        self.config_name = checked_id(config_name, "config_name")
+        _warn_if_launched(config_name)
+        registry.add_instance(self, config_name)
+
+
+def _warn_if_launched(config_name: str) -> None:
+    made = instance()
+    if made is not None and made.launched is not None:
+        logger.warning(
+            "The configured instance %s was created after launch; its unfinished workflows waited for it", config_name
+        )

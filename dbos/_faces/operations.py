@@ -1,0 +1,159 @@
+"""What `DBOS` does to workflows: one line per operation, which makes the method and its `_async` twin."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
+
+from dbos._engine import handle, status
+from dbos._engine.handle import Reference, WorkflowHandle, WorkflowHandleAsync
+from dbos._engine.start import background, invoke
+from dbos._engine.step import StepOptions, StepSpec, perform_step
+from dbos._faces.ambient import here, registry, runtime
+from dbos._features import control, fork, gather, listing, sleep, versions
+from dbos._kernel.plan import arun, loop_is_running, refuse_to_block, run
+from dbos._kernel.scope import HERE
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _handle(found: Reference) -> WorkflowHandle[Any]:
+    return found.handle()
+
+
+def _handle_async(found: Reference) -> WorkflowHandleAsync[Any]:
+    return found.handle_async()
+
+
+def _handles(found: list[Reference]) -> list[WorkflowHandle[Any]]:
+    return [each.handle() for each in found]
+
+
+def _handles_async(found: list[Reference]) -> list[WorkflowHandleAsync[Any]]:
+    return [each.handle_async() for each in found]
+
+
+class Operations:
+    """The operations of `DBOS`."""
+
+    # Results and statuses
+    get_result, get_result_async = handle.get_result.pair(here)
+    get_workflow_status, get_workflow_status_async = status.get_workflow_status.pair(here)
+    retrieve_workflow, retrieve_workflow_async = handle.retrieve_workflow.pair_as(here, _handle, _handle_async)
+    list_workflows, list_workflows_async = listing.list_workflows.pair(here)
+    list_queued_workflows, list_queued_workflows_async = listing.list_queued_workflows.pair(here)
+    list_workflow_steps, list_workflow_steps_async = listing.list_workflow_steps.pair(here)
+
+    # Control
+    cancel_workflow, cancel_workflow_async = control.cancel_workflow.pair(here)
+    cancel_workflows, cancel_workflows_async = control.cancel_workflows.pair(here)
+    resume_workflow, resume_workflow_async = control.resume_workflow.pair_as(here, _handle, _handle_async)
+    resume_workflows, resume_workflows_async = control.resume_workflows.pair_as(here, _handles, _handles_async)
+    fork_workflow, fork_workflow_async = fork.fork_workflow.pair_as(here, _handle, _handle_async)
+    delete_workflow, delete_workflow_async = control.delete_workflow.pair(here)
+    delete_workflows, delete_workflows_async = control.delete_workflows.pair(here)
+    set_workflow_delay, set_workflow_delay_async = control.set_workflow_delay.pair(here)
+
+    # Time and versions
+    sleep, sleep_async = sleep.sleep.pair(here)
+    list_application_versions, list_application_versions_async = versions.list_application_versions.pair(here)
+    get_latest_application_version, get_latest_application_version_async = versions.get_latest_application_version.pair(
+        here
+    )
+    set_latest_application_version, set_latest_application_version_async = versions.set_latest_application_version.pair(
+        here
+    )
+
+    # What takes a function or handles, and so has a type of its own
+
+    @staticmethod
+    def start_workflow(func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> WorkflowHandle[Any]:
+        """Start a workflow beside, and return its handle once it is stored; from then on it is run to its end."""
+        return run(_start(func, args, kwargs)).handle()
+
+    @staticmethod
+    async def start_workflow_async(
+        func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs
+    ) -> WorkflowHandleAsync[Any]:
+        """Start a workflow beside, an async one on this event loop, and return its handle once it is stored."""
+        return (await arun(_start(func, args, kwargs))).handle_async()
+
+    @staticmethod
+    def wait_first(handles: list[WorkflowHandle[Any]], *, polling_interval_sec: float = 1.0) -> WorkflowHandle[Any]:
+        """Wait for the first of these workflows to end, in any way, and return its handle.
+
+        Raises ValueError if there are none, or one twice. Nothing is polled, whatever the interval.
+        """
+        refuse_to_block("wait_first")
+        return run(handle.first_done(here(), handles))
+
+    @staticmethod
+    async def wait_first_async(
+        handles: list[WorkflowHandleAsync[Any]], *, polling_interval_sec: float = 1.0
+    ) -> WorkflowHandleAsync[Any]:
+        """Wait for the first of these workflows to end; see `wait_first`."""
+        return await arun(handle.first_done(here(), handles))
+
+    @staticmethod
+    async def asyncio_wait(
+        fs: list[Awaitable[Any]],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - the signature of asyncio.wait
+        return_when: str = asyncio.ALL_COMPLETED,
+    ) -> gather.Split:
+        """Wait for awaitables like `asyncio.wait`; in a workflow, which were done is recorded for its replay."""
+        return await gather.asyncio_wait(HERE.get(), fs, timeout=timeout, return_when=return_when)
+
+    @staticmethod
+    def run_step(dbos_step_options: StepOptions | None, func: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run any function as a step of the workflow; outside of one, just call it.
+
+        A coroutine function is run to its end on an event loop of the runtime.
+        """
+        refuse_to_block("run_step")
+        place = HERE.get()
+        if place is None or not place.in_body:
+            return func(*args, **kwargs)
+        spec = _spec(dbos_step_options, func)
+        return run(perform_step(place, spec, func, args, kwargs, is_async=False))  # type: ignore[no-any-return]
+
+    @staticmethod
+    async def run_step_async(
+        dbos_step_options: StepOptions | None,
+        func: Callable[P, Coroutine[Any, Any, R]] | Callable[P, R],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R:
+        """Run any function as a step of the workflow; outside of one, just call it. A sync one runs in a thread."""
+        if not loop_is_running():
+            raise RuntimeError(
+                "run_step_async() was called but an event loop is not running. Use run_step(...) instead."
+            )
+        place = HERE.get()
+        is_async = inspect.iscoroutinefunction(func)
+        if place is None or not place.in_body:
+            value = func(*args, **kwargs)
+            return await value if inspect.isawaitable(value) else value
+        spec = _spec(dbos_step_options, func)
+        return await arun(perform_step(place, spec, func, args, kwargs, is_async=is_async))
+
+
+async def _start(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reference:
+    ground = runtime()
+    spec = registry.spec_of(func)
+    receiver = getattr(func, "__self__", None)
+    invocation = invoke(ground, spec, args if receiver is None else (receiver, *args), kwargs)
+    started = await background(here(), invocation)
+    return Reference(ground, started.workflow_id, started.run or ground.running(started.workflow_id))
+
+
+def _spec(options: StepOptions | None, func: Callable[..., Any]) -> StepSpec:
+    given = {key: value for key, value in (options or {}).items() if value is not None}
+    unknown = sorted(set(given) - set(StepOptions.__annotations__))
+    if unknown:
+        raise TypeError(f"StepOptions has no such key: {', '.join(unknown)}")
+    name = given.pop("name", None) or getattr(func, "__qualname__", None) or type(func).__qualname__
+    return StepSpec(name=name, **given)  # type: ignore[arg-type]  # the keys were looked at

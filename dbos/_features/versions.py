@@ -1,0 +1,84 @@
+"""Application versions: which there were, and which is the latest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from sqlalchemy import BigInteger, bindparam, desc, select, update
+
+from dbos._kernel.journal import refuse_in_transaction
+from dbos._kernel.model import VersionInfo
+from dbos._kernel.naming import checked_id, new_id
+from dbos._kernel.plan import op
+from dbos._kernel.scope import Here
+from dbos._kernel.statement import statement
+from dbos.error import DBOSException
+
+if TYPE_CHECKING:
+    from sqlalchemy.sql.expression import Executable
+
+    from dbos._kernel.schema import Tables
+    from dbos._kernel.statement import Conn
+
+
+@statement
+def ENLIST(t: Tables) -> Executable:
+    """Note a version, the first time it is seen."""
+    now = bindparam("now", type_=BigInteger())
+    return (  # type: ignore[no-any-return]  # the two dialects' inserts have no common type
+        t.dialect.insert(t.versions)
+        .values(version_id=bindparam("new_id"), version_name=bindparam("name"), version_timestamp=now, created_at=now)
+        .on_conflict_do_nothing()
+    )
+
+
+@statement
+def VERSIONS(t: Tables) -> Executable:
+    """All versions, the latest first."""
+    c = t.versions.c
+    columns = (c.version_id, c.version_name, c.version_timestamp, c.created_at)
+    return select(*columns).order_by(desc(c.version_timestamp), desc(c.created_at), c.version_name)
+
+
+@statement
+def PROMOTE_VERSION(t: Tables) -> Executable:
+    """Make a version the latest."""
+    c = t.versions.c
+    moment = bindparam("now", type_=BigInteger())
+    return update(t.versions).values(version_timestamp=moment).where(c.version_name == bindparam("name"))
+
+
+async def enlist(here: Here, name: str) -> bool:
+    """Note the version of this launch; say whether it is the latest."""
+
+    def work(conn: Conn) -> bool:
+        conn.run(ENLIST, new_id=new_id(), name=name, now=here.ground.clock.now_ms())
+        return str(conn.run(VERSIONS)[0].version_name) == name
+
+    is_latest: bool = await here.tx(work)
+    return is_latest
+
+
+@op("DBOS.listApplicationVersions")
+async def list_application_versions(here: Here) -> list[VersionInfo]:
+    """Return all application versions that were launched on this database, the latest first."""
+    refuse_in_transaction(here, "DBOS.listApplicationVersions")
+    rows = await here.read(lambda conn: conn.run(VERSIONS))
+    return [cast(VersionInfo, row._asdict()) for row in rows]
+
+
+@op("DBOS.getLatestApplicationVersion")
+async def get_latest_application_version(here: Here) -> VersionInfo:
+    """Return the latest application version. Raises DBOSException if there is none."""
+    versions = await list_application_versions.plan(here)
+    if not versions:
+        raise DBOSException("No application version was launched on this database yet")
+    return versions[0]
+
+
+@op("DBOS.setLatestApplicationVersion")
+async def set_latest_application_version(here: Here, version_name: str) -> None:
+    """Make a version the latest, to roll back to it or forward again. An unknown name is passed over."""
+    refuse_in_transaction(here, "DBOS.setLatestApplicationVersion")
+    name = checked_id(version_name, "A version name")
+    await here.tx(lambda conn: conn.run(PROMOTE_VERSION, name=name, now=here.ground.clock.now_ms()))

@@ -1,0 +1,347 @@
+"""Tools for testing durable programs: a clock that jumps, a death that can be chosen, and a sweep over all deaths.
+
+    with launched(config):                        a runtime for the length of a block
+    clock = FakeClock(); use_clock(clock)         time stands still until clock.advance(seconds)
+    crash()                                       this process's runtime dies like by kill -9
+    crash_sweep(scenario)                         kill it before and after everything it does, and compare
+
+A crash here is of the runtime and not of the process: nothing more is written, everything that waits is woken
+into a `Crash`, and the next launch finds the database as a killed process would have left it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from sqlalchemy import create_engine, select
+
+from dbos._faces import ambient
+from dbos._faces.config import parsed
+from dbos._faces.dbos import DBOS
+from dbos._kernel.clock import Clock, Lock
+from dbos._kernel.plan import set_probe
+from dbos._kernel.schema import Tables
+from dbos._kernel.store import dialect_of
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from dbos._faces.config import DBOSConfig
+    from dbos._kernel.model import WorkflowStatus
+    from dbos._kernel.plan import Effect
+
+Moment = Literal["before", "after"]
+MOMENTS: tuple[Moment, Moment] = ("before", "after")
+
+
+class Crash(BaseException):
+    """What code sees whose runtime was killed."""
+
+
+class FakeClock(Clock):
+    """A clock that stands still, and wakes who waits when it is moved."""
+
+    def __init__(self, now_ms: int = 1_800_000_000_000) -> None:
+        super().__init__()
+        self._now_ms = now_ms
+        self._timers: list[tuple[int, int, Callable[[], None]]] = []
+        self._numbers = itertools.count()
+        self._lock = threading.Condition()
+
+    def now_ms(self) -> int:
+        return self._now_ms
+
+    def monotonic(self) -> float:
+        return self._now_ms / 1000
+
+    def align(self, database_now_ms: int | None) -> None:
+        """This clock takes its time from nobody."""
+
+    def pause(self, seconds: float) -> None:
+        """Between two tries of the same thing real time passes."""
+        threading.Event().wait(seconds)
+
+    def block(self, lock: Lock, until_ms: int | None) -> bool:
+        if until_ms is None:
+            return lock.acquire()
+        if until_ms <= self._now_ms:
+            return lock.acquire(blocking=False)
+        came: list[bool] = []
+
+        def ring() -> None:
+            came.append(True)
+            try:
+                lock.release()  # type: ignore[attr-defined]  # every lock that is waited on can be released
+            except RuntimeError:
+                return
+
+        self._at(until_ms, ring)
+        lock.acquire()
+        return not came
+
+    def alarm(self, loop: asyncio.AbstractEventLoop, until_ms: int, wake: Callable[[], None]) -> Callable[[], None]:
+        alive = [True]
+
+        def ring() -> None:
+            if alive[0]:
+                loop.call_soon_threadsafe(wake)
+
+        self._at(until_ms, ring)
+        return lambda: alive.__setitem__(0, False)
+
+    def _at(self, moment_ms: int, ring: Callable[[], None]) -> None:
+        with self._lock:
+            due = moment_ms <= self._now_ms
+            if not due:
+                heapq.heappush(self._timers, (moment_ms, next(self._numbers), ring))
+                self._lock.notify_all()
+        if due:
+            ring()
+
+    def advance(self, seconds: float) -> None:
+        """Let so much time pass, and wake everything that is due by then."""
+        due = []
+        with self._lock:
+            self._now_ms += int(seconds * 1000)
+            while self._timers and self._timers[0][0] <= self._now_ms:
+                due.append(heapq.heappop(self._timers)[2])
+        for ring in due:
+            ring()
+
+    def wait_for_sleeper(self, until_ms: int, seconds: float = 10) -> None:
+        """Wait in real time until somebody waits for exactly that moment of this clock."""
+        with self._lock:
+            came = self._lock.wait_for(lambda: any(moment == until_ms for moment, _, _ in self._timers), seconds)
+        if not came:
+            raise TimeoutError(f"nobody waits for {until_ms}; waited for: {sorted(each[0] for each in self._timers)}")
+
+
+def use_clock(clock: Clock | None) -> None:
+    """Give the next launches this clock; None: real time again."""
+    ambient.set_clock(clock)
+
+
+@contextmanager
+def launched(config: DBOSConfig) -> Iterator[None]:
+    """A launched runtime for the length of the block."""
+    DBOS(config=config)
+    DBOS.launch()
+    try:
+        yield
+    finally:
+        DBOS.destroy()
+
+
+def crash() -> None:
+    """Kill the runtime: from now on nothing more is written, and nothing is said to anybody."""
+    made = ambient.instance()
+    ambient.set_instance(None)
+    if made is not None and made.launched is not None:
+        made.launched.kill(lambda _: Crash("the runtime was killed"))
+
+
+# -- the sweep over all deaths ---------------------------------------------------------------------------------
+
+
+class Ledger:
+    """What step bodies did in the world: how often each of them ran, over all lives of the program."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: dict[tuple[str, int], int] = {}
+
+    def note(self) -> None:
+        """Say, in a step, that its body runs."""
+        where = DBOS.workflow_id, DBOS.step_id
+        with self._lock:
+            key = (str(where[0]), int(where[1] or 0))
+            self._counts[key] = self._counts.get(key, 0) + 1
+
+    def counts(self) -> dict[tuple[str, int], int]:
+        """How often the body of each step ran, by workflow and step id."""
+        with self._lock:
+            return dict(self._counts)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._counts.clear()
+
+
+class Killer:
+    """A probe that kills the runtime at one moment: before or after the effect of that number."""
+
+    def __init__(self, number: int | None, moment: Moment = "before") -> None:
+        self.number, self.moment = number, moment
+        self.seen = 0
+        self.fired = False
+        self._lock = threading.Lock()
+
+    def __call__(self, effect: Effect[Any], moment: Moment) -> None:
+        with self._lock:
+            if moment == "before":
+                self.seen += 1
+            due = not self.fired and self.seen == self.number and moment == self.moment
+            self.fired = self.fired or due
+            dead = self.fired
+        if due:
+            self._kill()
+        if dead:
+            raise Crash(f"killed {self.moment} effect {self.number}")
+
+    def _kill(self) -> None:
+        made = ambient.instance()
+        if made is not None and made.launched is not None:
+            made.launched.runtime.close(lambda _: Crash("the runtime was killed"))
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """A death after which the program did not come to where it comes undisturbed."""
+
+    moment: str
+    expected: object
+    found: object
+
+
+@dataclass
+class Sweep:
+    """What a sweep found."""
+
+    deaths: int = 0
+    divergences: list[Divergence] = field(default_factory=list)
+
+
+class Database(Protocol):
+    """Gives an empty system database for each life of a program under test."""
+
+    def __call__(self) -> DBOSConfig: ...
+
+
+def crash_sweep(act: Callable[[], object], database: Database, ledger: Ledger, *, stride: int = 1) -> Sweep:
+    """Run a program; kill it before and after each of its effects; let it recover; compare.
+
+    `act` is what the program does after its launch, under fixed workflow ids, so that doing it again is what a
+    restarted program does. Its steps note themselves in the ledger. After each death the program is started again and
+    must come to the same statuses, results and recorded steps; no step that was recorded may have run again, and no
+    other more than once more.
+    """
+    sweep = Sweep()
+    expected, usual, effects = _live(act, database, ledger)
+    for number in range(1, effects + 1, stride):
+        for moment in MOMENTS:
+            config = database()
+            ledger.clear()
+            killer = Killer(number, moment)
+            recorded = _die(act, config, killer)
+            at_death = ledger.counts()
+            _launch(config)
+            try:
+                found = _settle(act)
+            finally:
+                DBOS.destroy()
+            sweep.deaths += killer.fired
+            name = f"{moment} effect {number}"
+            if found != expected:
+                sweep.divergences.append(Divergence(name, expected, found))
+            excess = _excess(ledger.counts(), usual, at_death, recorded)
+            if excess:
+                sweep.divergences.append(Divergence(name, usual, excess))
+    return sweep
+
+
+def _live(
+    act: Callable[[], object], database: Database, ledger: Ledger
+) -> tuple[object, dict[tuple[str, int], int], int]:
+    """The program undisturbed: where it comes to, what its steps do, and how many effects that takes."""
+    ledger.clear()
+    counter = Killer(None)
+    set_probe(counter)
+    try:
+        _launch(database())
+        found = _settle(act)
+    finally:
+        set_probe(None)
+        DBOS.destroy()
+    return found, ledger.counts(), counter.seen
+
+
+def _die(act: Callable[[], object], config: DBOSConfig, killer: Killer) -> set[tuple[str, int]]:
+    """Run the program into its death; what it had recorded by then."""
+    set_probe(killer)
+    try:
+        _launch(config)
+        _settle(act)
+    except Crash:
+        pass
+    finally:
+        crash()
+        set_probe(None)
+    return _recorded(config)
+
+
+def _recorded(config: DBOSConfig) -> set[tuple[str, int]]:
+    url = parsed(config["system_database_url"])
+    engine = create_engine(url)
+    tables = Tables(dialect_of(engine), "dbos")
+    with engine.connect() as conn:
+        rows = conn.execute(select(tables.steps.c.workflow_uuid, tables.steps.c.function_id)).all()
+    engine.dispose()
+    return {(row[0], row[1]) for row in rows}
+
+
+def _launch(config: DBOSConfig) -> None:
+    DBOS(config=config)
+    try:
+        DBOS.launch()
+    except BaseException:
+        ambient.set_instance(None)
+        raise
+
+
+def _settle(act: Callable[[], object]) -> object:
+    """Do what the program does, wait until nothing is unfinished, and describe where that came to."""
+    with contextlib.suppress(Exception):  # a workflow's error: it is in the description
+        act()
+    ids = [each.workflow_id for each in DBOS.list_workflows(load_input=False, load_output=False)]
+    for workflow_id in ids:
+        with contextlib.suppress(Exception):
+            DBOS.get_result(workflow_id)
+    return {each.workflow_id: _described(each) for each in DBOS.list_workflows()}
+
+
+def _described(status: WorkflowStatus) -> object:
+    steps = [
+        (
+            step["function_id"],
+            step["function_name"],
+            "..." if step["function_name"] in ("DBOS.sleep", "DBOS.getStatus") else repr(step["output"]),
+            repr(step["error"]),
+            step["child_workflow_id"],
+        )
+        for step in DBOS.list_workflow_steps(status.workflow_id)
+    ]
+    return status.status, status.name, repr(status.output), repr(status.error), steps
+
+
+def _excess(
+    counts: dict[tuple[str, int], int],
+    usual: dict[tuple[str, int], int],
+    at_death: dict[tuple[str, int], int],
+    recorded: set[tuple[str, int]],
+) -> dict[tuple[str, int], str]:
+    """The steps that ran too often, or not at all."""
+    excess = {}
+    for step, expected in usual.items():
+        found = counts.get(step, 0)
+        if step in recorded and found != at_death.get(step, 0):
+            excess[step] = f"recorded after {at_death.get(step, 0)} executions, then run again: {found}"
+        elif not expected <= found <= expected + 1:
+            excess[step] = f"ran {found} times"
+    return excess
