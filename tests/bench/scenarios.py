@@ -1,0 +1,317 @@
+"""The programs that are measured, each run in a fresh process: `python -I scenarios.py NAME URL [COUNT]`.
+
+They are written against the public API alone and import nothing of ours, so that the interpreter decides which
+package they measure. The last line of stdout is what was measured, as JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import dbos
+from dbos import DBOS, DBOSConfig, SetWorkflowID
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many steps, workflows or rows each side is given; None: that side is not measured."""
+
+    ours: int
+    peer: int | None = None
+    floor: int | None = None
+    databases: tuple[str, ...] = ("sqlite", "postgres")
+
+
+# The peer is given less only where a rate is compared that does not depend on how many there are.
+SIZES = {
+    "sequential": Size(ours=1_500, peer=400, floor=1_500),  # steps
+    "concurrent": Size(ours=200, peer=200),  # workflows
+    "async": Size(ours=200, peer=200),  # workflows
+    "sleepers": Size(ours=1_000, peer=1_000),  # workflows
+    "long": Size(ours=2_000, peer=2_000, floor=2_000),  # steps
+    "growth": Size(ours=20_000),  # steps
+    "fork": Size(ours=2_000, peer=2_000),  # steps
+    "recovery": Size(ours=1_000, databases=("sqlite",)),  # workflows
+}
+STEPS_CONCURRENT, STEPS_ASYNC, STEPS_RECOVERED = 10, 5, 10
+SLEEP_SECONDS = 1.0
+WARM_UP = 100
+LIMIT_SECONDS = 100.0
+
+
+@dataclass(frozen=True)
+class Measured:
+    name: str
+    value: float
+    unit: str
+
+
+# -- the workflows ---------------------------------------------------------------------------------------------
+
+
+@DBOS.step()
+def step(number: int) -> int:
+    return number
+
+
+@DBOS.workflow()
+def sequence(count: int) -> int:
+    for number in range(count):
+        step(number)
+    return count
+
+
+@DBOS.step()
+async def async_step(number: int) -> int:
+    return number
+
+
+@DBOS.workflow()
+async def async_sequence(count: int) -> int:
+    for number in range(count):
+        await async_step(number)
+    return count
+
+
+@DBOS.workflow()
+async def sleeper(seconds: float) -> None:
+    await DBOS.sleep_async(seconds)
+
+
+@DBOS.workflow()
+def paced(count: int, pace: int) -> list[float]:
+    """The seconds that each `pace` of its steps took."""
+    windows = []
+    for begin in range(0, count, pace):
+        windows.append(seconds_of(lambda: [step(number) for number in range(begin, begin + pace)]))
+    return windows
+
+
+# Only the process that recovers opens it.
+gate = threading.Event()
+begun: list[int] = []
+
+
+@DBOS.step()
+def gated_step(number: int) -> int:
+    begun.append(number)
+    if number == STEPS_RECOVERED // 2:
+        assert gate.wait(LIMIT_SECONDS), "neither killed nor let through"
+    return number
+
+
+@DBOS.workflow()
+def gated_sequence(count: int) -> int:
+    for number in range(count):
+        gated_step(number)
+    return count
+
+
+# -- measuring -------------------------------------------------------------------------------------------------
+
+
+def seconds_of(body: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    body()
+    return time.perf_counter() - began
+
+
+def median_rate(count: int, body: Callable[[], Any], enough_seconds: float = 1.0) -> float:
+    """How many a second, when `body` does `count`; what is fast is repeated, for a short run is mostly noise."""
+    # One whole run is for nothing, on every side: else only the fast ones would be measured warm.
+    body()
+    taken: list[float] = []
+    while sum(taken) < enough_seconds:
+        taken.append(seconds_of(body))
+    return count / statistics.median(taken)
+
+
+@contextlib.contextmanager
+def launched(url: str) -> Iterator[None]:
+    configure(url)
+    DBOS.launch()
+    try:
+        yield
+    finally:
+        DBOS.destroy()
+
+
+def configure(url: str) -> None:
+    config: DBOSConfig = {
+        "name": "bench-app",
+        "system_database_url": url,
+        "application_version": "1",
+        "log_level": "ERROR",
+        "run_admin_server": False,
+    }
+    DBOS(config=config)
+
+
+# -- the scenarios ---------------------------------------------------------------------------------------------
+
+
+def sequential(url: str, count: int) -> list[Measured]:
+    """One workflow, called directly, of trivial steps one after another."""
+    with launched(url):
+        return [Measured("sequential", median_rate(count, lambda: sequence(count)), "steps/s")]
+
+
+def concurrent(url: str, count: int) -> list[Measured]:
+    """Sync workflows that are all started, and then all awaited."""
+
+    def run() -> None:
+        handles = [DBOS.start_workflow(sequence, STEPS_CONCURRENT) for _ in range(count)]
+        assert [STEPS_CONCURRENT] * count == [handle.get_result() for handle in handles]
+
+    with launched(url):
+        return [Measured("concurrent", median_rate(count * STEPS_CONCURRENT, run), "steps/s")]
+
+
+def concurrent_async(url: str, count: int) -> list[Measured]:
+    """Async workflows that are started one after another on one loop, and then all awaited."""
+
+    async def run() -> None:
+        handles = [await DBOS.start_workflow_async(async_sequence, STEPS_ASYNC) for _ in range(count)]
+        results = await asyncio.gather(*[handle.get_result() for handle in handles])
+        assert [STEPS_ASYNC] * count == list(results)
+
+    with launched(url), asyncio.Runner() as loop:
+        return [Measured("async", median_rate(count * STEPS_ASYNC, lambda: loop.run(run())), "steps/s")]
+
+
+def sleepers(url: str, count: int) -> list[Measured]:
+    """Async workflows that all sleep at once."""
+
+    async def run(count: int, seconds: float) -> None:
+        starts = [DBOS.start_workflow_async(sleeper, seconds) for _ in range(count)]
+        handles = await asyncio.gather(*starts)
+        await asyncio.gather(*[handle.get_result() for handle in handles])
+
+    with launched(url), asyncio.Runner() as loop:
+        loop.run(run(WARM_UP, 0.01))
+        taken = seconds_of(lambda: loop.run(run(count, SLEEP_SECONDS)))
+    return [
+        Measured("sleepers", count / taken, "workflows/s"),
+        Measured("sleepers: beyond their sleep", taken - SLEEP_SECONDS, "s"),
+    ]
+
+
+def long(url: str, count: int) -> list[Measured]:
+    """One workflow of many steps, started in the background."""
+
+    def run() -> None:
+        assert count == DBOS.start_workflow(sequence, count).get_result()
+
+    with launched(url):
+        return [Measured("long", median_rate(count, run), "steps/s")]
+
+
+def growth(url: str, count: int) -> list[Measured]:
+    """What a step costs at the end of a very long workflow, divided by what it costs in one of a thousand."""
+    pace = count // 20
+    with launched(url):
+        paced(WARM_UP, WARM_UP)
+        # Short ones on both sides of the long one, so that a machine that slows down is not taken for growth.
+        before = [paced(pace, pace)[0] for _ in range(3)]
+        late = paced(count, pace)[-5:]
+        after = [paced(pace, pace)[0] for _ in range(3)]
+    return [Measured("growth", statistics.median(late) / statistics.median(before + after), "times")]
+
+
+def fork(url: str, count: int) -> list[Measured]:
+    """A finished workflow, run once more from its last step."""
+
+    def run(workflow_id: str, last: int) -> None:
+        assert last == DBOS.fork_workflow(workflow_id, last).get_result()
+
+    with launched(url):
+        for workflow_id, steps in (("short", WARM_UP), ("whole", count)):
+            with SetWorkflowID(workflow_id):
+                sequence(steps)
+        run("short", WARM_UP)
+        taken = [seconds_of(lambda: run("whole", count)) for _ in range(3)]
+    return [Measured("fork", statistics.median(taken) * 1_000, "ms")]
+
+
+def recovery(url: str, count: int) -> list[Measured]:
+    """From launch to the end of all workflows whose process was killed when each was half done."""
+    leave_half_done(url, count)
+    gate.set()
+
+    def recover() -> None:
+        DBOS.launch()
+        handles = [DBOS.retrieve_workflow(f"half-{number}") for number in range(count)]
+        assert [STEPS_RECOVERED] * count == [handle.get_result() for handle in handles]
+
+    configure(url)
+    try:
+        taken = seconds_of(recover)
+    finally:
+        DBOS.destroy()
+    # What was recorded is not run again, or this measured another thing than recovery.
+    assert count * (STEPS_RECOVERED // 2) == len(begun)
+    assert STEPS_RECOVERED // 2 == min(begun)
+    return [Measured("recovery", count / taken, "workflows/s")]
+
+
+def leave_half_done(url: str, count: int) -> None:
+    """Start the workflows in a process of its own, and kill it as soon as all wait in the middle."""
+    command = [sys.executable, "-I", __file__, "half_done", url, str(count)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as victim:
+        assert victim.stdout is not None
+        try:
+            assert any(line.strip() == "half done" for line in victim.stdout), "the first process failed"
+        finally:
+            victim.send_signal(signal.SIGKILL)
+
+
+def half_done(url: str, count: int) -> list[Measured]:
+    """The victim of `recovery`: says when every workflow is in the middle, and waits for its end."""
+    configure(url)
+    DBOS.launch()
+    for number in range(count):
+        with SetWorkflowID(f"half-{number}"):
+            DBOS.start_workflow(gated_sequence, STEPS_RECOVERED)
+    until = time.monotonic() + LIMIT_SECONDS
+    # A step begins only after those before it are recorded.
+    while begun.count(STEPS_RECOVERED // 2) < count:
+        assert time.monotonic() < until, f"{len(begun)} steps after {LIMIT_SECONDS} seconds"
+        gate.wait(0.01)
+    print("half done", flush=True)
+    gate.wait(LIMIT_SECONDS)
+    raise AssertionError("nobody killed this process")
+
+
+PROGRAMS = {
+    "sequential": sequential,
+    "concurrent": concurrent,
+    "async": concurrent_async,
+    "sleepers": sleepers,
+    "long": long,
+    "growth": growth,
+    "fork": fork,
+    "recovery": recovery,
+    "half_done": half_done,
+}
+
+
+def line_of(first: Measured, *others: Measured) -> str:
+    """The last line of stdout: the first measurement, the others, and which package was measured."""
+    return json.dumps({**vars(first), "also": [vars(each) for each in others], "package": dbos.__file__})
+
+
+if __name__ == "__main__":
+    name, url, *count = sys.argv[1:]
+    measured = PROGRAMS[name](url, int(count[0]) if count else SIZES[name].ours)
+    print(line_of(*measured), flush=True)
