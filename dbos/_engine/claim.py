@@ -1,7 +1,7 @@
 """Taking workflows that wait: the one way in which stored work becomes a run.
 
 A claim changes the row's owner, counts the attempt and brings the journal, in one transaction. Only workflows
-whose code is registered here are claimed, so work whose definition comes later waits and counts no attempt.
+whose code is registered here (function, class and instance) are claimed, so work whose definition comes later waits and counts no attempt.
 What was started too often is dead-lettered and what is past its deadline cancelled in the same transaction.
 """
 
@@ -46,10 +46,10 @@ class Claims(NamedTuple):
     ended: list[str]
 
 
-def claim_work(runtime: Runtime, queue: str, most: int) -> Callable[[Conn], Claims]:
+def claim_work(runtime: Runtime, owner: str, queue: str, most: int) -> Callable[[Conn], Claims]:
     """The transaction that takes the next workflows of a queue."""
-    owner, tries = runtime.new_owner(), 0
-    specs = dict(runtime.registry.workflows)
+    tries = 0
+    specs, targets = dict(runtime.registry.workflows), runtime.registry.targets()
 
     def work(conn: Conn) -> Claims:
         nonlocal tries
@@ -61,6 +61,7 @@ def claim_work(runtime: Runtime, queue: str, most: int) -> Callable[[Conn], Clai
                 CLAIM,
                 queue=queue,
                 names=list(specs),
+                targets=targets,
                 most=most,
                 owner=owner,
                 executor_id=runtime.executor_id,
@@ -73,10 +74,9 @@ def claim_work(runtime: Runtime, queue: str, most: int) -> Callable[[Conn], Clai
 
 
 def adopt_work(
-    runtime: Runtime, spec: WorkflowSpec, workflow_id: str, seen_owner: str | None
+    runtime: Runtime, owner: str, spec: WorkflowSpec, workflow_id: str, seen_owner: str | None
 ) -> Callable[[Conn], Claims]:
     """The transaction that takes one workflow which nobody runs; nothing is taken if somebody was faster."""
-    owner = runtime.new_owner()
 
     def work(conn: Conn) -> Claims:
         rows = conn.run(
@@ -130,6 +130,10 @@ async def adopt(
     here: Here, runtime: Runtime, spec: WorkflowSpec, workflow_id: str, seen_owner: str | None
 ) -> Claimed | None:
     """Take a workflow which nobody runs, if nobody is faster."""
-    claims = await here.tx(adopt_work(runtime, spec, workflow_id, seen_owner))
+    owner = runtime.new_owner()
+    with runtime.new_rows(owner):
+        claims = await here.tx(adopt_work(runtime, owner, spec, workflow_id, seen_owner))
+        for each in claims.taken:
+            runtime.enter(each.run)
     runtime.bell.ring(map(done, claims.ended))
     return claims.taken[0] if claims.taken else None

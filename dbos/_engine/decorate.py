@@ -8,13 +8,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dbos._engine.registry import NAME_ATTRIBUTE, WorkflowSpec
+from dbos._engine.roles import authorize, roles_of
 from dbos._engine.start import call, invoke
 from dbos._engine.step import StepSpec, perform_step
 from dbos._engine.transaction import TransactionSpec, perform_transaction
 from dbos._kernel.journal import refuse_in_transaction
 from dbos._kernel.model import STEP_WORKFLOW_PREFIX
 from dbos._kernel.plan import arun, run
-from dbos._kernel.scope import HERE
+from dbos._kernel.scope import CALLER, HERE
 from dbos.error import DBOSException, DBOSMisuseError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def step(registry: Registry, spec: StepSpec, fn: Callable[..., Any]) -> Callable
         @functools.wraps(fn)
         async def call_async(*args: Any, **kwargs: Any) -> Any:
             here = HERE.get()
+            authorize(spec.name, roles_of(fn), CALLER.get())
             if here is None or not here.in_body:
                 return await fn(*args, **kwargs)
             return await arun(perform_step(here, spec, fn, args, kwargs, is_async=True))
@@ -56,6 +58,7 @@ def step(registry: Registry, spec: StepSpec, fn: Callable[..., Any]) -> Callable
         @functools.wraps(fn)
         def call_sync(*args: Any, **kwargs: Any) -> Any:
             here = HERE.get()
+            authorize(spec.name, roles_of(fn), CALLER.get())
             if here is None or not here.in_body:
                 return fn(*args, **kwargs)
             return run(perform_step(here, spec, fn, args, kwargs, is_async=False))
@@ -77,6 +80,7 @@ def transaction(
     @functools.wraps(fn)
     def call_sync(*args: Any, **kwargs: Any) -> Any:
         here = HERE.get()
+        authorize(spec.name, roles_of(fn), CALLER.get())
         if here is None:
             runtime = ambient(spec.name)
             return run(call(runtime.here, invoke(runtime, alone, args, kwargs)))

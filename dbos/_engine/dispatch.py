@@ -72,7 +72,12 @@ class Dispatcher(Service):
     def drain(self, queue: str) -> None:
         """Take what waits on a queue while there is room for it."""
         while (room := self.runtime.room()) > 0:
-            claims = perform(Tx(self.runtime.store.lane, claim_work(self.runtime, queue, min(room, BATCH))))
+            owner = self.runtime.new_owner()
+            with self.runtime.new_rows(owner):
+                work = claim_work(self.runtime, owner, queue, min(room, BATCH))
+                claims = perform(Tx(self.runtime.store.lane, work))
+                for each in claims.taken:
+                    self.runtime.enter(each.run)
             self.bell.ring(map(done, claims.ended))
             for each in claims.taken:
                 self.begin(each)
@@ -81,7 +86,6 @@ class Dispatcher(Service):
 
     def begin(self, claimed: Claimed) -> None:
         runtime = self.runtime
-        runtime.runs[claimed.run.workflow_id] = claimed.run
         runtime.spawn(lambda: execute_claimed(runtime, claimed), is_async=claimed.spec.is_async, on_this_loop=False)
 
 

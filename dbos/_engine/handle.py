@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from sqlalchemy import select
 
 from dbos._engine.result import await_ending, result_step
-from dbos._engine.status import find_status, get_workflow_status
+from dbos._engine.status import get_workflow_status
 from dbos._kernel.bell import done
 from dbos._kernel.journal import refuse_in_transaction, step_op
 from dbos._kernel.model import TERMINAL
@@ -56,15 +56,7 @@ class Handle(Generic[R]):
         return ending.unwrap()
 
     async def _status(self) -> WorkflowStatus:
-        here = _here(self._ground)
-        if self._may_be_missing and not here.in_body:
-
-            async def look() -> WorkflowStatus | None:
-                return await find_status(here, self.workflow_id)
-
-            status = await wait_until(here, look, done(self.workflow_id))
-        else:
-            status = await get_workflow_status.plan(here, self.workflow_id)
+        status = await get_workflow_status.plan(_here(self._ground), self.workflow_id)
         if status is None:
             raise DBOSNonExistentWorkflowError("target", self.workflow_id)
         return status
@@ -144,8 +136,8 @@ async def first_done(here: Here, handles: Sequence[H]) -> H:
 async def retrieve_workflow(here: Here, workflow_id: str, existing_workflow: bool = True) -> Reference:
     """Return a handle of the workflow with this id.
 
-    Raises DBOSNonExistentWorkflowError if there is none; with `existing_workflow=False` the handle waits for the
-    workflow to be created instead.
+    Raises DBOSNonExistentWorkflowError if there is none; with `existing_workflow=False` the handle's `get_result`
+    waits for the workflow to be created instead.
     """
     if not existing_workflow:
         return Reference(here.ground, workflow_id, may_be_missing=True)

@@ -6,6 +6,7 @@ the same process starts from nothing.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -56,9 +57,12 @@ class Settings:
     make_application: Callable[[Store], Application]
     schema: str
     executor_id: str
+    app_id: str
     app_version: str
     serializer: Serializer | None
     max_threads: int | None
+    #: The event loop for async workflows that nobody calls from a loop of theirs; None: one of our own.
+    main_loop: asyncio.AbstractEventLoop | None
     clock: Clock
 
 
@@ -160,7 +164,9 @@ def _open(settings: Settings, registry: Registry, undo: ExitStack) -> Runtime:
         registry,
         executor_id=settings.executor_id,
         app_version=settings.app_version,
+        app_id=settings.app_id,
         max_threads=settings.max_threads,
+        main_loop=settings.main_loop,
     )
     runtime.application = settings.make_application(store)
     undo.callback(runtime.application.close)

@@ -35,6 +35,7 @@ async def recover(here: Here, runtime: Runtime, executor_ids: list[str]) -> list
             **whose,
             owner_id=runtime.owner_id,
             running=list(runtime.runs),
+            beginning=list(runtime.beginning),
             now=runtime.clock.now_ms(),
         )
         return pending, {row.queue_name or INTERNAL_QUEUE for row in freed}
@@ -53,6 +54,7 @@ async def execute_now(here: Here, runtime: Runtime, workflow_id: str) -> Referen
         raise DBOSRecoveryError(workflow_id, "Workflow status not found")
     if taken.status not in TERMINAL and runtime.running(workflow_id) is None:
         spec = runtime.registry.workflow(taken.name)
+        runtime.registry.target(taken.class_name, taken.config_name)  # raises where it is not registered
         claimed = await adopt(here, runtime, spec, workflow_id, taken.owner_xid)
         if claimed is not None:
             runtime.spawn(lambda: execute_claimed(runtime, claimed), is_async=spec.is_async, on_this_loop=False)

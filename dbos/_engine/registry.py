@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from dbos._kernel.codec import WorkflowSerializationFormat
-from dbos._kernel.model import STEP_WORKFLOW_PREFIX
+from dbos._kernel.model import STEP_WORKFLOW_PREFIX, TARGET_SEPARATOR
 from dbos.error import DBOSConflictingRegistrationError, DBOSWorkflowFunctionNotFoundError
 
 logger = logging.getLogger("dbos")
@@ -27,8 +27,7 @@ Kind = Literal["workflow", "step", "transaction"]
 Validator = Callable[[tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
 
 # The attributes that decorators leave on what they decorate.
-NAME_ATTRIBUTE, ROLES_ATTRIBUTE, CLASS_ATTRIBUTE = "dbos_function_name", "dbos_required_roles", "dbos_class_name"
-DEFAULT_ROLES_ATTRIBUTE = "dbos_default_required_roles"
+NAME_ATTRIBUTE, CLASS_ATTRIBUTE = "dbos_function_name", "dbos_class_name"
 UNKNOWN_VERSION = "DEFAULT_VERSION"
 
 
@@ -42,13 +41,6 @@ class WorkflowSpec:
     max_recovery_attempts: int | None = None
     format: WorkflowSerializationFormat | None = None
     validate: Validator | None = None
-
-    def required_roles(self, target: object) -> list[str] | None:
-        """The roles this function requires: its own, else those of the class it is called on."""
-        own = getattr(self.fn, ROLES_ATTRIBUTE, None)
-        if own is not None:
-            return list(own)
-        return getattr(target if isinstance(target, type) else type(target), DEFAULT_ROLES_ATTRIBUTE, None)
 
 
 class Registry:
@@ -150,6 +142,11 @@ class Registry:
                 f"The class '{class_name}' is not registered. Decorate it with @DBOS.dbos_class()."
             )
         return cls
+
+    def targets(self) -> list[str]:
+        """All that a stored workflow may have been called on, as `target_key` in the database writes it."""
+        classes = [f"{name}{TARGET_SEPARATOR}" for name in self.classes]
+        return [TARGET_SEPARATOR, *classes, *(TARGET_SEPARATOR.join(names) for names in list(self.instances))]
 
     def split_target(self, spec: WorkflowSpec, args: tuple[Any, ...]) -> tuple[str | None, str | None, object | None]:
         """The class and instance names of a call, and what it is called on: its first argument, for a method."""

@@ -100,10 +100,10 @@ async def await_ending(here: Here, workflow_id: str, *, run: Run | None = None, 
 async def _take_up(here: Here, workflow_id: str, row: Row) -> None:
     """Run an awaited workflow that this launch owns but does not run: it was interrupted, like the one that waits."""
     runtime = here.ground
-    if not isinstance(runtime, Runtime) or not runtime.owns(row.owner_xid):
+    if not isinstance(runtime, Runtime) or not runtime.has_left(workflow_id, row.owner_xid):
         return
     spec = runtime.registry.workflows.get(row.name)
-    if spec is None or runtime.running(workflow_id) is not None:
+    if spec is None:
         return
     claimed = await adopt(here, runtime, spec, workflow_id, row.owner_xid)
     if claimed is not None:

@@ -10,7 +10,8 @@ import asyncio
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -55,10 +56,12 @@ class Runtime(Ground):
         *,
         executor_id: str,
         app_version: str,
+        app_id: str = "",
         max_threads: int | None = None,
+        main_loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(store, bell, clock, codec, executor_id, app_version)
-        self.registry = registry
+        self.registry, self.app_id, self.main_loop = registry, app_id, main_loop
         #: Unlike the executor id, never given twice: the first part of every `owner_xid` of this launch.
         self.owner_id = uuid.uuid4().hex[:OWNER_ID_LENGTH]
         self.pool = Pool("dbos-executor", max_threads)
@@ -66,6 +69,8 @@ class Runtime(Ground):
         #: Where transactions run; set at launch.
         self.application: Application | None = None
         self.runs: dict[str, Run] = {}
+        #: Owners under which rows may be committed already whose runs are not among `runs` yet.
+        self.beginning: set[str] = set()
         self._is_full = False
         self._claims = 0
         self._claims_lock = threading.Lock()
@@ -78,8 +83,31 @@ class Runtime(Ground):
             self._claims += 1
             return f"{self.owner_id}:{self._claims}"
 
-    def owns(self, owner: str | None) -> bool:
-        return owner is not None and owner.startswith(self.owner_id)
+    @contextmanager
+    def new_rows(self, owner: str) -> Iterator[None]:
+        """In the block rows get this owner, and enter their runs; until then nobody takes them for abandoned."""
+        self.beginning.add(owner)
+        try:
+            yield
+        finally:
+            self.beginning.discard(owner)
+
+    def has_left(self, workflow_id: str, owner: str | None) -> bool:
+        """Whether a workflow is ours by its row, but does not run: its execution was interrupted."""
+        if owner is None or not owner.startswith(self.owner_id) or owner in self.beginning:
+            return False
+        running = self.runs.get(workflow_id)
+        return running is None or running.owner != owner
+
+    def enter(self, run: Run) -> None:
+        """A run begins."""
+        self.runs[run.workflow_id] = run
+
+    def leave(self, run: Run) -> None:
+        """A run is over, in whatever way."""
+        if self.runs.get(run.workflow_id) is run:
+            del self.runs[run.workflow_id]
+        self.made_room()
 
     def room(self) -> int:
         """How many more workflows this process can begin. Notes that it is full, if it is."""
@@ -95,12 +123,18 @@ class Runtime(Ground):
         return self.runs.get(workflow_id)
 
     def spawn(self, plan: Callable[[], Coroutine[Any, Any, Any]], *, is_async: bool, on_this_loop: bool) -> None:
-        """Perform a plan beside: in a thread, or where its user code is async on this loop or the background loop."""
+        """Perform a plan beside: in a thread, or where its user code is async on this, the main or our own loop."""
         if not is_async:
             self.pool.submit(_perform_beside, plan)
         elif on_this_loop and loop_is_running():
             self._start_task(plan)
         else:
+            try:
+                if self.main_loop is not None and self.main_loop.is_running():
+                    self.main_loop.call_soon_threadsafe(self._start_task, plan)
+                    return
+            except RuntimeError:  # it was closed just now
+                self.main_loop = None
             self.loop.submit(lambda: self._start_task(plan))
 
     def _start_task(self, plan: Callable[[], Coroutine[Any, Any, Any]]) -> None:

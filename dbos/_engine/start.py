@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,10 @@ from sqlalchemy import bindparam, select
 
 from dbos._engine.claim import Claimed, adopt
 from dbos._engine.result import GET_RESULT, await_ending, ending_entry, record_ending
+from dbos._engine.roles import authorize, in_role, roles_of
 from dbos._engine.runtime import Runtime
 from dbos._engine.transitions import BEGIN, RECORD_CHILD
-from dbos._engine.workflow import Ending, authorize, execute, execute_claimed
+from dbos._engine.workflow import Ending, execute, execute_claimed
 from dbos._kernel.bell import queued
 from dbos._kernel.journal import (
     STANDING,
@@ -42,8 +44,6 @@ from dbos.error import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sqlalchemy.sql.expression import Executable
 
     from dbos._engine.registry import WorkflowSpec
@@ -97,11 +97,8 @@ def invoke(runtime: Runtime, spec: WorkflowSpec, args: tuple[Any, ...], kwargs: 
 async def call(here: Here, invocation: Invocation) -> Any:
     """Run a workflow here and return its result: what calling the decorated function does."""
     runtime, parent = _where(here, invocation)
-    spec = invocation.spec
     if parent is None:
-        required = spec.required_roles(invocation.args[0] if invocation.args else None)
-        if required is not None:
-            authorize(spec.name, required, CALLER.get())
+        authorize(invocation.spec.name, roles_of(invocation.spec.fn), CALLER.get())
         started = await _begin(here, runtime, invocation, 0)
         ending, _ = await _run_here(runtime, invocation, started)
         return (ending or await await_ending(here, started.workflow_id)).unwrap()
@@ -126,9 +123,14 @@ async def background(here: Here, invocation: Invocation) -> Started:
     """Start a workflow beside: what `DBOS.start_workflow` does."""
     runtime, parent = _where(here, invocation)
     started = await _begin(here, runtime, invocation, parent.next_step() if parent is not None else 0)
-    plan = _plan_of(runtime, invocation, started)
-    if plan is not None:
-        runtime.spawn(plan, is_async=invocation.spec.is_async, on_this_loop=True)
+    if started.run is not None:
+        try:
+            runtime.spawn(
+                lambda: _run_here(runtime, invocation, started), is_async=invocation.spec.is_async, on_this_loop=True
+            )
+        except BaseException:
+            runtime.leave(started.run)
+            raise
     return started
 
 
@@ -152,17 +154,14 @@ def _where(here: Here, invocation: Invocation) -> tuple[Runtime, Run | None]:
 async def _run_here(
     runtime: Runtime, invocation: Invocation, started: Started, *also: Entry
 ) -> tuple[Ending | None, tuple[bool, ...]]:
-    if started.run is not None:
+    if started.run is None:
+        return None, ()
+    try:
+        if started.claimed is not None:
+            return await execute_claimed(runtime, started.claimed, *also)
         return await execute(runtime, started.run, invocation.spec, lambda: (invocation.args, invocation.kwargs), *also)
-    if started.claimed is not None:
-        return await execute_claimed(runtime, started.claimed, *also)
-    return None, ()
-
-
-def _plan_of(runtime: Runtime, invocation: Invocation, started: Started) -> Callable[[], Any] | None:
-    if started.run is None and started.claimed is None:
-        return None
-    return lambda: _run_here(runtime, invocation, started)
+    finally:
+        runtime.leave(started.run)  # also after an interrupt that came before it really began
 
 
 # -- the row ---------------------------------------------------------------------------------------------------
@@ -185,21 +184,15 @@ async def _begin(
     run = None if queue is not None else _new_run(runtime, invocation, workflow_id, options, parent)
     row = _row(runtime, invocation, workflow_id, run, queue, options, parent)
     rings = () if queue is None else (queued(queue),)
-    if run is not None:
-        # Known before it is committed, so that nobody who finds the row takes it for abandoned.
-        runtime.runs.setdefault(workflow_id, run)
-    created = False
-    try:
+    with nullcontext() if run is None else runtime.new_rows(run.owner):
         if parent is None:
             (created,) = await here.put(row, rings=rings)
         else:
             created = await _begin_child(here, parent, invocation, step_id, workflow_id, row, options, queue)
-    finally:
-        if not created and run is not None and runtime.runs.get(workflow_id) is run:
-            del runtime.runs[workflow_id]
-    if created:
-        if run is not None:
+        if created and run is not None:
+            runtime.enter(run)
             run.confirm()
+    if created:
         return Started(workflow_id, run)
     attached = await _attach(here, runtime, invocation, workflow_id, queue)
     if attached is not None:
@@ -263,10 +256,10 @@ async def _attach(
         logger.warning("Workflow %s is on queue %s already, not on %s", workflow_id, taken.queue_name, queue)
     if taken.status == DEAD_LETTER and here.run is None:
         raise MaxRecoveryAttemptsExceededError(workflow_id, invocation.spec.max_recovery_attempts or 0)
-    left = taken.owner_xid is None or runtime.owns(taken.owner_xid)
-    if queue is None and taken.status == PENDING and left and runtime.running(workflow_id) is None:
+    left = taken.owner_xid is None or runtime.has_left(workflow_id, taken.owner_xid)
+    if queue is None and taken.status == PENDING and left:
         claimed = await adopt(here, runtime, invocation.spec, workflow_id, taken.owner_xid)
-        return Started(workflow_id, claimed=claimed)
+        return Started(workflow_id, None if claimed is None else claimed.run, claimed)
     return Started(workflow_id)
 
 
@@ -316,7 +309,8 @@ def _row(
     options: StartOptions,
     parent: Run | None,
 ) -> Entry:
-    codec, spec, caller = runtime.codec, invocation.spec, CALLER.get()
+    codec, spec = runtime.codec, invocation.spec
+    caller = in_role(roles_of(spec.fn), CALLER.get())
     serializer = codec.chosen(spec.format)
     inputs = codec.encode_args(
         invocation.stored_args, invocation.kwargs, serializer, f"the arguments of workflow {spec.name!r}"
@@ -341,7 +335,7 @@ def _row(
             serializer.name(),
             runtime.executor_id,
             options.app_version or runtime.app_version,
-            "",
+            runtime.app_id,
             queue,
             None if queue is None else options.deduplication_id,
             (options.priority or 0) if queue is not None else 0,

@@ -43,6 +43,7 @@ from dbos._kernel.model import (
     FINISHED,
     INTERNAL_QUEUE,
     PENDING,
+    TARGET_SEPARATOR,
     UNFINISHED,
 )
 from dbos._kernel.statement import constant, kind, one_of, statement
@@ -208,6 +209,16 @@ def _claiming(t: Tables) -> dict[str, Any]:
     }
 
 
+def target_key(t: Tables) -> ColumnElement[Any]:
+    """What a workflow was called on: the names of the class and the instance."""
+    c = t.status.c
+    return (
+        func.coalesce(c.class_name, constant(""))
+        .concat(constant(TARGET_SEPARATOR))
+        .concat(func.coalesce(c.config_name, constant("")))
+    )
+
+
 @statement
 def CLAIM(t: Tables) -> Executable:
     """Take the next workflows of a queue whose code is here."""
@@ -220,6 +231,7 @@ def CLAIM(t: Tables) -> Executable:
             c.status == ENQUEUED,
             or_(c.application_version.is_(None), c.application_version == version),
             t.dialect.among(c.name, "names"),
+            t.dialect.among(target_key(t), "targets"),
         )
         .order_by(c.priority, c.created_at)
         .limit(bindparam("most", type_=Integer()))
@@ -330,7 +342,7 @@ def REQUEUE_ABANDONED(t: Tables) -> Executable:
             c.application_version == bindparam("version"),
             or_(
                 c.owner_xid.is_(None),
-                and_(mine, ~t.dialect.among(c.workflow_uuid, "running")),
+                and_(mine, ~t.dialect.among(c.workflow_uuid, "running"), ~t.dialect.among(c.owner_xid, "beginning")),
                 and_(~mine, owner_id(t).not_in(alive)),
             ),
         )

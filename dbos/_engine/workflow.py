@@ -11,15 +11,15 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dbos._engine.roles import authorize, roles_of
 from dbos._engine.runtime import Call
 from dbos._engine.transitions import FINISH
 from dbos._kernel.bell import done
 from dbos._kernel.model import ERROR, SUCCESS
-from dbos._kernel.scope import CALLER, NO_OPTIONS, OPTIONS, Caller, Run
+from dbos._kernel.scope import CALLER, NO_OPTIONS, OPTIONS, Run
 from dbos._kernel.statement import Entry
 from dbos._kernel.trace import span
 from dbos.error import (
-    DBOSNotAuthorizedError,
     DBOSRuntimeEndedError,
     DBOSWorkflowCancelledError,
     DBOSWorkflowConflictIDError,
@@ -51,7 +51,7 @@ async def execute(
     runtime: Runtime, run: Run, spec: WorkflowSpec, arguments: Arguments, *also: Entry
 ) -> tuple[Ending | None, tuple[bool, ...]]:
     """Run a workflow to its end. No ending means that it was refused; `also` is written with the outcome."""
-    runtime.runs[run.workflow_id] = run
+    runtime.enter(run)
     if run.deadline_ms is not None:
         runtime.bell.ring_here([DEADLINES])
     try:
@@ -61,9 +61,7 @@ async def execute(
                 return None, ()
             return await _finish(run, ending, also)
     finally:
-        if runtime.runs.get(run.workflow_id) is run:
-            del runtime.runs[run.workflow_id]
-        runtime.made_room()
+        runtime.leave(run)
         # Whoever waits in this process waits for this ring, also when the run was refused or interrupted.
         runtime.bell.ring([done(run.workflow_id)])
 
@@ -90,10 +88,8 @@ async def _perform(run: Run, spec: WorkflowSpec, arguments: Arguments) -> Ending
     options, caller = OPTIONS.set(NO_OPTIONS), CALLER.set(run.caller)
     try:
         args, kwargs = arguments()
-        required = spec.required_roles(args[0] if args else None)
-        if required is not None:
-            run.caller = authorize(spec.name, required, run.caller)
-            CALLER.set(run.caller)
+        run.caller = authorize(spec.name, roles_of(spec.fn), run.caller)
+        CALLER.set(run.caller)
         value = await Call(run.here, spec.fn, args, kwargs, is_async=spec.is_async)
     except (DBOSWorkflowCancelledError, DBOSWorkflowConflictIDError, DBOSRuntimeEndedError) as refusal:
         logger.info("%s", refusal)
@@ -112,20 +108,6 @@ async def _perform(run: Run, spec: WorkflowSpec, arguments: Arguments) -> Ending
     finally:
         OPTIONS.reset(options)
         CALLER.reset(caller)
-
-
-def authorize(name: str, required: list[str], caller: Caller) -> Caller:
-    """The caller in the first required role that the user has."""
-    if not required:
-        return caller
-    for role in required:
-        if role in (caller.roles or ()):
-            return Caller(caller.user, caller.roles, role)
-    if caller.user is None and not caller.roles:
-        raise DBOSNotAuthorizedError(f"Function {name} requires a role, but was called without an authenticated user")
-    raise DBOSNotAuthorizedError(
-        f"Function {name} has required roles, but user {caller.user!r} has none of them: {', '.join(required)}"
-    )
 
 
 async def _finish(run: Run, ending: Ending, also: tuple[Entry, ...]) -> tuple[Ending | None, tuple[bool, ...]]:

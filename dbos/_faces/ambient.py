@@ -23,10 +23,10 @@ registry = Registry()
 
 
 class Instance:
-    """What `DBOS(config=...)` made: a configuration, and the runtime once it is launched."""
+    """What `DBOS(config=...)` made: the object it returns, a configuration, and the runtime once it is launched."""
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    def __init__(self, face: object, config: Config) -> None:
+        self.face, self.config = face, config
         self.launched: Launched | None = None
 
 

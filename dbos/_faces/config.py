@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -76,6 +77,9 @@ class DBOSConfig(TypedDict, total=False):
 # The one version that all code has where patching is the way to change it.
 PATCHING_VERSION = "PATCHING_ENABLED"
 DEFAULT_POOL_SIZE = 20
+# One connection writes, one listens, one reads; who asks for fewer gets these.
+SMALLEST_POOL_SIZE = 3
+VERSION_VARIABLE, EXECUTOR_ID_VARIABLE = "DBOS__APPVERSION", "DBOS__VMID"
 
 
 class Config:
@@ -87,7 +91,8 @@ class Config:
         self.system_url, self.application_url = self._urls()
         self.schema: str = self.given.get("dbos_system_schema", "dbos")
         self.engine: Engine | None = self.given.get("system_database_engine")
-        self.executor_id: str = self.given.get("executor_id") or os.environ.get("DBOS__VMID") or "local"
+        self.executor_id: str = self.given.get("executor_id") or os.environ.get(EXECUTOR_ID_VARIABLE) or "local"
+        self.app_id: str = os.environ.get("DBOS__APPID", "")
         self.serializer: Serializer | None = self.given.get("serializer")
         self.max_threads: int | None = self.given.get("max_executor_threads")
         self.log_level: str = str(self.given.get("console_log_level") or self.given.get("log_level") or "INFO").upper()
@@ -102,7 +107,7 @@ class Config:
         chosen = self.given.get("application_version")
         if chosen is None and self.given.get("enable_patching"):
             chosen = PATCHING_VERSION
-        return chosen or os.environ.get("DBOS__APPVERSION") or None
+        return chosen or os.environ.get(VERSION_VARIABLE) or None
 
     def make_engine(self) -> Engine:
         """An engine for the system database."""
@@ -167,6 +172,10 @@ class Config:
         interval = self.given.get("notification_listener_polling_interval_sec")
         if interval is not None and interval < 0.001:
             raise DBOSInitializationError("notification_listener_polling_interval_sec must be at least 0.001")
+        try:
+            json.dumps(self.given.get("conductor_executor_metadata"))
+        except (TypeError, ValueError) as error:
+            raise DBOSInitializationError(f"conductor_executor_metadata must be JSON-serializable: {error}") from None
         if self.given.get("conductor_key"):
             logging.getLogger("dbos").warning("conductor_key is not used: this runtime connects to no external service")
 
@@ -203,7 +212,7 @@ def engine_for(url: URL, extra: dict[str, Any] | None = None, pool_size: int | N
         extra["connect_args"] = {**options["connect_args"], **extra["connect_args"]}
     options |= extra
     if pool_size is not None:
-        options["pool_size"] = pool_size
+        options["pool_size"] = max(pool_size, SMALLEST_POOL_SIZE)
     if options.get("poolclass") is NullPool:
         for key in ("pool_size", "max_overflow", "pool_timeout"):
             options.pop(key, None)

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from dbos._engine.handle import WorkflowHandle
 from dbos._engine.launch import Settings, launch
 from dbos._engine.recovery import execute_now, recover
 from dbos._faces import logs
 from dbos._faces.ambient import Instance, clock, instance, registry, runtime, set_instance
-from dbos._faces.config import Config, DBOSConfig
+from dbos._faces.config import EXECUTOR_ID_VARIABLE, VERSION_VARIABLE, Config, DBOSConfig
 from dbos._faces.decorators import Decorators
 from dbos._faces.operations import Operations
 from dbos._features import versions
+from dbos._kernel import trace
 from dbos._kernel.migrate import drop_database
-from dbos._kernel.plan import run
+from dbos._kernel.plan import run, running_loop
 from dbos._kernel.scope import CALLER, HERE, StepStatus
-from dbos.error import DBOSException, DBOSMisuseError
+from dbos.error import DBOSException, DBOSInitializationError, DBOSMisuseError
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -46,14 +48,28 @@ class DBOS(Decorators, Operations):
     There is one in a process; a second `DBOS(...)` returns the first, until `DBOS.destroy()`.
     """
 
-    def __new__(cls, *, config: DBOSConfig) -> Self:
-        """Check the configuration and get ready to launch. Opens nothing yet."""
+    def __new__(
+        cls,
+        *,
+        config: DBOSConfig,
+        fastapi: None = None,
+        flask: None = None,
+        conductor_url: str | None = None,
+        conductor_key: str | None = None,
+    ) -> Self:
+        """Check the configuration and get ready to launch. Opens nothing yet.
+
+        `conductor_url` and `conductor_key` are accepted and not used: there is no external service to connect to.
+        """
         made = instance()
         if made is None:
-            checked = Config(config)
+            if fastapi is not None or flask is not None:
+                raise DBOSInitializationError("This release has no integration of web frameworks; launch DBOS yourself")
+            checked = Config({"conductor_key": conductor_key, **config})
             logs.set_up(checked.log_level)
-            set_instance(Instance(checked))
-        return super().__new__(cls)
+            made = Instance(super().__new__(cls), checked)
+            set_instance(made)
+        return cast("Self", made.face)
 
     # -- lifecycle ---------------------------------------------------------------------------------------------
 
@@ -76,9 +92,11 @@ class DBOS(Decorators, Operations):
             make_application=config.make_application,
             schema=config.schema,
             executor_id=config.executor_id,
+            app_id=config.app_id,
             app_version=config.version or registry.version(RELEASE),
             serializer=config.serializer,
             max_threads=config.max_threads,
+            main_loop=running_loop(),
             clock=clock(),
         )
         try:
@@ -161,6 +179,11 @@ class DBOS(Decorators, Operations):
         return _step()
 
     @classproperty
+    def span(cls) -> Any:  # noqa: N805 - a property of the class
+        """The telemetry span that this code is in; None without telemetry."""
+        return trace.current_span()
+
+    @classproperty
     def fencing_token(cls) -> str | None:  # noqa: N805 - a property of the class
         """The right under which this run writes; no other run of the workflow ever has the same. None outside.
 
@@ -179,17 +202,17 @@ class DBOS(Decorators, Operations):
 
     @classproperty
     def application_version(cls) -> str:  # noqa: N805 - a property of the class
-        """The version of the application's code; before launch the configured one, or empty."""
+        """The version of the application's code; before launch the configured one, or that of the environment."""
         made = instance()
         if made is None:
-            return ""
+            return os.environ.get(VERSION_VARIABLE, "")
         return made.launched.runtime.app_version if made.launched is not None else made.config.version or ""
 
     @classproperty
     def executor_id(cls) -> str:  # noqa: N805 - a property of the class
-        """The name of this process among the executors; empty without an instance."""
+        """The name of this process among the executors; without an instance that of the environment, or empty."""
         made = instance()
-        return "" if made is None else made.config.executor_id
+        return os.environ.get(EXECUTOR_ID_VARIABLE, "") if made is None else made.config.executor_id
 
     @classproperty
     def authenticated_user(cls) -> str | None:  # noqa: N805 - a property of the class

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 from dbos._engine import decorate
-from dbos._engine.registry import DEFAULT_ROLES_ATTRIBUTE, ROLES_ATTRIBUTE, WorkflowSpec
+from dbos._engine.registry import WorkflowSpec
+from dbos._engine.roles import require, require_of_class
 from dbos._engine.step import StepSpec
 from dbos._engine.transaction import IsolationLevel, TransactionSpec
 from dbos._faces.ambient import instance, registry, runtime_for
@@ -120,8 +121,7 @@ class Decorators:
         """Let a workflow, step or transaction run only for a user who has one of these roles; none: for everybody."""
 
         def make(fn: F) -> F:
-            setattr(inspect.unwrap(fn), ROLES_ATTRIBUTE, list(roles))
-            setattr(fn, ROLES_ATTRIBUTE, list(roles))
+            require(fn, roles)
             return fn
 
         return make
@@ -131,7 +131,7 @@ class Decorators:
         """Give the methods of a class these required roles, where they do not name their own."""
 
         def make(cls: T) -> T:
-            setattr(cls, DEFAULT_ROLES_ATTRIBUTE, list(roles))
+            require_of_class(cls, roles)
             return cls
 
         return make

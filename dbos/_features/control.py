@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import BigInteger, bindparam, delete, select, update
 
 from dbos._engine.handle import Reference
+from dbos._engine.runtime import Call, Runtime
 from dbos._engine.transitions import CANCEL, RESUME
 from dbos._kernel.bell import done, queued, stop
 from dbos._kernel.journal import as_step, step_op
@@ -168,8 +169,20 @@ async def remove(here: Here, workflow_ids: list[str], *, delete_children: bool) 
         conn.run(DELETE, workflow_ids=wanted)
         return wanted
 
+    await _forget_transactions(here, workflow_ids, delete_children=delete_children)
     deleted = await here.tx(work)
     here.ground.bell.ring([channel(each) for each in deleted for channel in (stop, done)])
+
+
+async def _forget_transactions(here: Here, workflow_ids: list[str], *, delete_children: bool) -> None:
+    """Delete what another database recorded of these workflows: first, for later nobody would know what to delete."""
+    application = here.ground.application if isinstance(here.ground, Runtime) else None
+    if application is None or application.is_system:
+        return
+    wanted = workflow_ids
+    if delete_children:
+        wanted = await here.read(lambda conn: with_descendants(conn, workflow_ids))
+    await Call(here, application.forget, (wanted,), {}, is_async=False)
 
 
 @step_op("DBOS.deleteWorkflow")

@@ -59,7 +59,7 @@ async def enlist(here: Here, name: str) -> bool:
     return is_latest
 
 
-@op("DBOS.listApplicationVersions")
+@op("DBOS.listApplicationVersions", blocks=True)
 async def list_application_versions(here: Here) -> list[VersionInfo]:
     """Return all application versions that were launched on this database, the latest first."""
     refuse_in_transaction(here, "DBOS.listApplicationVersions")
@@ -67,7 +67,7 @@ async def list_application_versions(here: Here) -> list[VersionInfo]:
     return [cast(VersionInfo, row._asdict()) for row in rows]
 
 
-@op("DBOS.getLatestApplicationVersion")
+@op("DBOS.getLatestApplicationVersion", blocks=True)
 async def get_latest_application_version(here: Here) -> VersionInfo:
     """Return the latest application version. Raises DBOSException if there is none."""
     versions = await list_application_versions.plan(here)
@@ -76,7 +76,7 @@ async def get_latest_application_version(here: Here) -> VersionInfo:
     return versions[0]
 
 
-@op("DBOS.setLatestApplicationVersion")
+@op("DBOS.setLatestApplicationVersion", blocks=True)
 async def set_latest_application_version(here: Here, version_name: str) -> None:
     """Make a version the latest, to roll back to it or forward again. An unknown name is passed over."""
     refuse_in_transaction(here, "DBOS.setLatestApplicationVersion")

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, TypedDict
 INTERNAL_QUEUE = "_dbos_internal_queue"
 # The name under which a step, started or enqueued by itself, runs as a workflow.
 STEP_WORKFLOW_PREFIX = "<temp>."
+# Between the names of a class and of an instance of it, where both are one key.
+TARGET_SEPARATOR = "\x1f"
 
 
 class WorkflowStatusString(Enum):

@@ -101,7 +101,12 @@ async def arun(plan: Coroutine[Any, Any, R]) -> R:
 
 def loop_is_running() -> bool:
     """Whether this thread is inside an event loop, where blocking would stall everybody."""
-    return asyncio._get_running_loop() is not None  # noqa: SLF001 - the documented form raises; this is hot
+    return running_loop() is not None
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop that this thread is inside of."""
+    return asyncio._get_running_loop()  # noqa: SLF001 - the documented form raises; this is hot
 
 
 def refuse_to_block(name: str) -> None:

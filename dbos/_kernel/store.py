@@ -7,9 +7,12 @@ connection turns out to be broken. The engine only makes connections: statements
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from sqlalchemy.pool import QueuePool
 
 from dbos._kernel.dialect import Dialect, Postgres, SQLite
 from dbos._kernel.lane import Farewell, Lane, Tx
@@ -31,6 +34,8 @@ logger = logging.getLogger("dbos")
 
 # Idle reading connections kept open; more are opened when needed and closed afterwards.
 IDLE_READERS = 4
+# Connections that are kept for good: the lane's, and the one that listens.
+KEPT = 2
 # How long a caller outside any workflow is kept waiting for a database that does not answer.
 PATIENCE_SECONDS = 60.0
 DIALECTS: dict[str, type[Dialect]] = {"sqlite": SQLite, "postgresql": Postgres}
@@ -46,6 +51,15 @@ def dialect_of(engine: Engine) -> Dialect:
     return known()
 
 
+def _capacity(engine: Engine) -> int:
+    """How many connections the engine gives at once."""
+    pool = engine.pool
+    if isinstance(pool, QueuePool):
+        overflow = pool._max_overflow  # noqa: SLF001 - there is no other way to ask
+        return pool.size() + overflow if overflow >= 0 and pool.size() else sys.maxsize
+    return sys.maxsize
+
+
 class Store:
     """Transactions on the system database."""
 
@@ -58,6 +72,15 @@ class Store:
         self.compiler = Compiler(Tables(self.dialect, schema))
         self.lane = Lane(self.dialect, self.connect_writer, self.discard, ring, clock)
         self.readers = Pool("dbos-reader", IDLE_READERS)
+        # Readers wait here and not for the engine's pool: idle connections of ours are not in it.
+        most_readers = _capacity(engine) - KEPT
+        if most_readers < 1:
+            raise DBOSInitializationError(
+                f"The pool of the system database must hold at least {KEPT + 1} connections: one to write, one to "
+                "listen, one to read"
+            )
+        self._may_read = threading.BoundedSemaphore(most_readers)
+        self._most_idle = min(IDLE_READERS, most_readers)
         self._idle: list[Conn] = []
         self._idle_lock = threading.Lock()
         self._pooled: dict[int, Any] = {}
@@ -129,13 +152,10 @@ class Store:
         """Run a work that only reads, on a connection of its own."""
         pause, until = 0.005, None
         while True:
-            conn = None
             try:
-                conn = self._take(patience_seconds)
-                value = work(conn)
+                with self._may_read:
+                    return self._read_once(work, patience_seconds)
             except Exception as error:
-                if conn is not None:
-                    self.discard(conn)
                 if not self.dialect.is_transient(error):
                     raise self.dialect.described(error) from None
                 now = self.clock.monotonic()
@@ -145,15 +165,18 @@ class Store:
                         raise DBOSDatabaseUnavailableError(
                             f"The database did not answer for {patience_seconds:.0f} seconds: {error}"
                         ) from error
-            except BaseException:
-                if conn is not None:
-                    self.discard(conn)  # interrupted in the middle of a result
-                raise
-            else:
-                self._put_back(conn)
-                return value
             self.clock.pause(pause)
             pause = min(pause * 2, 0.5)
+
+    def _read_once(self, work: Callable[[Conn], T], patience_seconds: float | None) -> T:
+        conn = self._take(patience_seconds)
+        try:
+            value = work(conn)
+        except BaseException:
+            self.discard(conn)  # it may be broken, or in the middle of a result
+            raise
+        self._put_back(conn)
+        return value
 
     def aside(self, work: Callable[[Conn], T]) -> T:
         """A small transaction that does not queue behind others, where the database allows two writers."""
@@ -189,7 +212,7 @@ class Store:
 
     def _put_back(self, conn: Conn) -> None:
         with self._idle_lock:
-            if len(self._idle) < IDLE_READERS and self._closed is None and conn.compiler is self.compiler:
+            if len(self._idle) < self._most_idle and self._closed is None and conn.compiler is self.compiler:
                 self._idle.append(conn)
                 return
         self.discard(conn)

@@ -16,6 +16,8 @@ class Tracer(Protocol):
 
     def span(self, name: str, kind: str, run: Run) -> AbstractContextManager[Any]: ...
 
+    def current(self) -> Any: ...
+
 
 _NOTHING: AbstractContextManager[Any] = nullcontext()
 _tracer: Tracer | None = None
@@ -30,3 +32,8 @@ def set_tracer(tracer: Tracer | None) -> None:
 def span(name: str, kind: str, run: Run) -> AbstractContextManager[Any]:
     """A span of that name and kind around what happens inside."""
     return _NOTHING if _tracer is None else _tracer.span(name, kind, run)
+
+
+def current_span() -> Any:
+    """The span that this code is in; None without a tracer."""
+    return None if _tracer is None else _tracer.current()
