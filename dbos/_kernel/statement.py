@@ -188,7 +188,8 @@ class Conn:
         covered: list[Sequence[Entry]] = []
         for entries in groups:
             kind = entries[0].kind
-            if len(entries) > 1:
+            # Rows with one key, as two executions of a workflow write them, go one by one: the answer names the key.
+            if len(entries) > 1 and len({entry.key for entry in entries}) == len(entries):
                 text = json.dumps([entry.row for entry in entries])
                 if len(text) <= LONGEST_TEXT:
                     statements.append((self.compiler.kind(kind, many=True).text, (text,)))
@@ -217,12 +218,8 @@ class Conn:
 
 
 def _verdicts(entries: Sequence[Entry], returned: Sized) -> list[bool]:
-    """Whose key was returned. Where two rows have one key, the first of them was accepted."""
+    """Whose key was returned; no two of the entries have the same."""
     if len(returned) == len(entries):
         return [True] * len(entries)
     accepted = set(map(tuple, cast(Iterable[Any], returned)))
-    verdicts = []
-    for entry in entries:
-        verdicts.append(entry.key in accepted)
-        accepted.discard(entry.key)
-    return verdicts
+    return [entry.key in accepted for entry in entries]

@@ -225,8 +225,14 @@ def test_engines_are_made_as_the_user_says(app: App, kwargs: dict) -> None:
 
 def test_connections_say_whose_they_are(app: App, rows: Rows) -> None:
     """And no more of them are open than the pool is large."""
+
+    @DBOS.workflow()
+    def work() -> int:
+        return 1
+
     app.launch(sys_db_pool_size=5)
-    run_one()
+    with SetWorkflowID("w"):
+        work()
     for handle in [DBOS.fork_workflow("w", 1) for _ in range(20)]:
         handle.get_result()
 

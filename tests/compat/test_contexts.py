@@ -28,10 +28,9 @@ def test_outside_everything_is_none() -> None:
     assert (None, None, None, None) == (DBOS.workflow_id, DBOS.step_id, DBOS.step_status, DBOS.span)
 
 
-def test_the_logger_and_the_tracer_need_no_instance() -> None:
+def test_the_logger_needs_no_instance() -> None:
     assert isinstance(DBOS.logger, logging.Logger)
     assert "dbos" == DBOS.logger.name
-    assert DBOS.tracer is not None
 
 
 def test_an_id_is_for_the_first_workflow_of_its_block(app: App, hand: Hand, log: Log) -> None:

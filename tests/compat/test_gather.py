@@ -145,21 +145,23 @@ def test_waiting_for_all_gives_all(app: App, rows: Rows, late_first) -> None:
 @pytest.mark.parametrize("when", [asyncio.FIRST_COMPLETED, asyncio.FIRST_EXCEPTION])
 def test_what_was_done_first_is_recorded(app: App, rows: Rows, when: str) -> None:
     """The replay sees the same one done, and the others pending, although by now all are recorded."""
-    order = ["slow", "fast"]
+    order, split = ["slow", "fast"], asyncio.Event()
 
     @DBOS.step(name="step")
     async def step(name: str) -> str:
-        for _ in range(200 if name == order[0] else 1):
-            await asyncio.sleep(0)
+        if name == order[0]:
+            await asyncio.wait_for(split.wait(), 20)
         if name == order[1] and when == asyncio.FIRST_EXCEPTION:
             raise ValueError(name)
         return name
 
     @DBOS.workflow()
     async def work() -> list[bool]:
+        split.clear()
         tasks = [asyncio.create_task(step(name)) for name in ("slow", "fast")]
         done, pending = await DBOS.asyncio_wait(tasks, return_when=when)
         seen = [task in done for task in tasks]
+        split.set()
         await asyncio.gather(*pending)
         return seen
 
