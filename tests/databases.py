@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
-from sqlalchemy import make_url
+from sqlalchemy import create_engine, make_url
 
 from dbos import run_dbos_database_migrations
+from dbos._faces.config import parsed
+from dbos._kernel.schema import Tables
+from dbos._kernel.store import dialect_of
 
 # Set by `python -m tests`, so that all its processes share one cluster.
 SHARED_URL = "DBOS_TEST_POSTGRES_URL"
@@ -70,30 +73,44 @@ def url_of(server: str, database: str) -> str:
     return make_url(server).set(database=database).render_as_string(hide_password=False)
 
 
+# What tells whether a test left anything behind but rows.
+SHAPE = """
+SELECT (SELECT count(*) FROM pg_class), (SELECT count(*) FROM pg_attribute), (SELECT count(*) FROM pg_proc),
+       (SELECT count(*) FROM pg_trigger), (SELECT count(*) FROM pg_namespace), (SELECT count(*) FROM pg_type)
+"""
+# Databases of this process that no test uses: making and dropping one costs more than most tests.
+_free: list[tuple[str, tuple[int, ...]]] = []
+
+
 @contextlib.contextmanager
 def postgres_database(server: str) -> Iterator[str]:
-    """A database of its own, with all tables."""
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    admin(server, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY file_copy")
+    """A database for one test, with all tables, and empty."""
+    if not _free:
+        name = f"test_{uuid.uuid4().hex[:12]}"
+        admin(server, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY file_copy")
+        with psycopg.connect(url_of(server, name)) as conn:
+            _free.append((name, conn.execute(SHAPE).fetchone() or ()))
+    name, shape = _free.pop()
+    url = url_of(server, name)
     try:
-        yield url_of(server, name)
+        yield url
     finally:
-        admin(server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        admin(server, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+        with psycopg.connect(url) as conn:
+            as_it_was = shape == conn.execute(SHAPE).fetchone()
+        if as_it_was:
+            empty(url)
+            _free.append((name, shape))
+        else:
+            admin(server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
 def empty(url: str) -> None:
-    """Forget everything in a database but its tables."""
-    from sqlalchemy import create_engine, text
-
-    from dbos._faces.config import parsed
-    from dbos._kernel.schema import Tables
-    from dbos._kernel.store import dialect_of
-
+    """Forget everything in a system database but its tables."""
     engine = create_engine(parsed(url))
-    tables = Tables(dialect_of(engine), "dbos")
+    tables = Tables(dialect_of(engine), "dbos").metadata.sorted_tables
     with engine.begin() as conn:
-        for table in reversed(tables.metadata.sorted_tables):
+        for table in reversed(tables):
             if table.name not in ("dbos_migrations", "notebook_migrations"):
                 conn.execute(table.delete())
-        conn.execute(text("SELECT 1"))
     engine.dispose()
