@@ -3,12 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Jupyter does not start for root unless told so; machines for trying things out often have no other user.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .PHONY: lab test check bench soak clean
 .DEFAULT_GOAL := check
 
 lab: $(READY)
-	$(BIN)/jupyter lab notebooks/1_quickstart.ipynb
+	$(BIN)/jupyter lab $(AS_ROOT) notebooks/1_quickstart.ipynb
 
 test: $(READY)
 	$(BIN)/python -m tests all
