@@ -48,29 +48,22 @@ class Claims(NamedTuple):
 
 def claim_work(runtime: Runtime, owner: str, queue: str, most: int) -> Callable[[Conn], Claims]:
     """The transaction that takes the next workflows of a queue."""
-    tries = 0
     specs, targets = dict(runtime.registry.workflows), runtime.registry.targets()
 
-    def work(conn: Conn) -> Claims:
-        nonlocal tries
-        tries += 1
-        # A second try means that the first one's answer was lost: it may have been committed.
-        rows = conn.run(CLAIMED, owner=owner) if tries > 1 else []
-        if not rows:
-            rows = conn.run(
-                CLAIM,
-                queue=queue,
-                names=list(specs),
-                targets=targets,
-                most=most,
-                owner=owner,
-                executor_id=runtime.executor_id,
-                version=runtime.app_version,
-                now=runtime.clock.now_ms(),
-            )
-        return _take(runtime, conn, rows, owner, specs)
+    def take(conn: Conn) -> list[Row]:
+        return conn.run(
+            CLAIM,
+            queue=queue,
+            names=list(specs),
+            targets=targets,
+            most=most,
+            owner=owner,
+            executor_id=runtime.executor_id,
+            version=runtime.app_version,
+            now=runtime.clock.now_ms(),
+        )
 
-    return work
+    return _claiming(runtime, owner, take, specs)
 
 
 def adopt_work(
@@ -78,8 +71,8 @@ def adopt_work(
 ) -> Callable[[Conn], Claims]:
     """The transaction that takes one workflow which nobody runs; nothing is taken if somebody was faster."""
 
-    def work(conn: Conn) -> Claims:
-        rows = conn.run(
+    def take(conn: Conn) -> list[Row]:
+        return conn.run(
             ADOPT,
             workflow_id=workflow_id,
             seen_owner=seen_owner or "",
@@ -88,7 +81,21 @@ def adopt_work(
             version=runtime.app_version,
             now=runtime.clock.now_ms(),
         )
-        return _take(runtime, conn, rows, owner, {spec.name: spec})
+
+    return _claiming(runtime, owner, take, {spec.name: spec})
+
+
+def _claiming(
+    runtime: Runtime, owner: str, take: Callable[[Conn], list[Row]], specs: dict[str, WorkflowSpec]
+) -> Callable[[Conn], Claims]:
+    tries = 0
+
+    def work(conn: Conn) -> Claims:
+        nonlocal tries
+        tries += 1
+        # A second try means that the first one's answer was lost: it may have been committed.
+        rows = conn.run(CLAIMED, owner=owner) if tries > 1 else []
+        return _take(runtime, conn, rows or take(conn), owner, specs)
 
     return work
 

@@ -66,6 +66,10 @@ class Settings:
     clock: Clock
 
 
+# How long the services may take to end before everything is taken from them.
+ORDERLY_END_SECONDS = 2
+
+
 class Launched:
     """A runtime with its services."""
 
@@ -105,8 +109,7 @@ class Launched:
         for service in self.services:
             service.stop()
         for service in self.services:
-            if not service.join(10):
-                logger.warning("The %s does not end", service.name)
+            service.join(ORDERLY_END_SECONDS)  # longer only where the database is away; then closing helps
         try:
             last_word()
         except Exception as error:  # noqa: BLE001 - the database may be gone; others take over after the lease
@@ -114,6 +117,9 @@ class Launched:
         finally:
             living.discard(self.runtime.owner_id)
             self.runtime.close(farewell_of_destroy)
+        for service in self.services:
+            if not service.join(10):
+                logger.warning("The %s does not end", service.name)
 
 
 def farewell_of_destroy(inside: bool) -> BaseException:

@@ -18,7 +18,7 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import BigInteger, bindparam, delete, insert, select, text, update
+from sqlalchemy import BigInteger, bindparam, delete, select, text, update
 
 from dbos._engine.transitions import CANCEL_EXPIRED, REQUEUE_OWNED
 from dbos._engine.workflow import DEADLINES
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dbos")
 
 LEASE_MS, HEARTBEAT_MS = 10_000, 3_000
+# How long an orderly end waits for a database that is away; then others wait for the end of the lease.
+RELEASE_PATIENCE_SECONDS = 5
 
 # The launches of this process that have not ended; tests end one without a word to simulate a death.
 living: set[str] = set()
@@ -49,7 +51,8 @@ living: set[str] = set()
 
 @statement
 def TAKE_LEASE(t: Tables) -> Executable:
-    return insert(t.leases)
+    """Hold a lease; again, where the first answer was lost."""
+    return t.dialect.insert(t.leases).on_conflict_do_nothing()  # type: ignore[no-any-return]  # as in `transitions`
 
 
 @statement
@@ -137,7 +140,7 @@ class Keeper(Service):
     def release(self) -> None:
         """Leave in order: give the work back and end the lease, so that others need not wait for it."""
         living.discard(self.runtime.owner_id)
-        self._bury(self.runtime.owner_id)
+        self._bury(self.runtime.owner_id, RELEASE_PATIENCE_SECONDS)
 
     # -- the dead ----------------------------------------------------------------------------------------------
 
@@ -151,13 +154,13 @@ class Keeper(Service):
             if lease.expires_at <= now_ms or is_dead(lease):
                 self._bury(lease.owner_id)
 
-    def _bury(self, owner: str) -> None:
+    def _bury(self, owner: str, patience_seconds: float | None = None) -> None:
         def work(conn: Conn) -> list[Row]:
             if not conn.run(END_LEASE, owner=owner):
                 return []  # somebody else was faster
             return conn.run(REQUEUE_OWNED, owner_id=owner, now=self.clock.now_ms())
 
-        freed = perform(Tx(self.runtime.store.lane, work))
+        freed = perform(Tx(self.runtime.store.lane, work, patience_seconds=patience_seconds))
         if freed:
             logger.info("%d workflows of a process that is gone wait to be taken up", len(freed))
             self.bell.ring([queued(name or INTERNAL_QUEUE) for name in {row.queue_name for row in freed}])

@@ -16,7 +16,7 @@ from dbos._engine.transitions import RECORD_RESULT
 from dbos._engine.workflow import Ending, execute_claimed
 from dbos._kernel import model
 from dbos._kernel.bell import done
-from dbos._kernel.journal import answer, commit, ensure_running, record, replay
+from dbos._kernel.journal import STANDING, answer, check_standing, commit, ensure_running, record, replay
 from dbos._kernel.model import PENDING
 from dbos._kernel.statement import Entry, one_of, statement
 from dbos._kernel.waiting import wait_until
@@ -144,7 +144,7 @@ async def record_ending(here: Here, step_id: int, workflow_id: str, ending: Endi
         await _record_failure(here, step_id, workflow_id, failure, started_ms)
         return
     (copied,) = await here.put(ending_entry(me, step_id, workflow_id, started_ms))
-    if copied:
+    if copied or await _is_recorded(me, step_id, workflow_id):
         me.confirm()
     elif failure is not None:  # the row changed since: what was seen is what is recorded
         await _record_failure(here, step_id, workflow_id, failure, started_ms)
@@ -163,6 +163,14 @@ async def record_ending(here: Here, step_id: int, workflow_id: str, ending: Endi
                 started_ms=started_ms,
             ),
         )
+
+
+async def _is_recorded(me: Run, step_id: int, workflow_id: str) -> bool:
+    """Whether the outcome is recorded after all: the first answer was lost."""
+    standing = await me.here.read(lambda conn: conn.first(STANDING, workflow_id=me.workflow_id, step_id=step_id))
+    check_standing(me, standing)
+    assert standing is not None
+    return (standing.function_name, standing.child_workflow_id) == (GET_RESULT, workflow_id)
 
 
 async def _record_failure(here: Here, step_id: int, workflow_id: str, error: BaseException, started_ms: int) -> None:

@@ -16,6 +16,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dbos._engine.transitions import OWNER_ID_LENGTH
+from dbos._kernel.bell import stop
 from dbos._kernel.plan import Effect, arun, loop_is_running, run
 from dbos._kernel.pool import Pool
 from dbos._kernel.scope import HERE, Ground, Here, Run
@@ -84,13 +85,20 @@ class Runtime(Ground):
             return f"{self.owner_id}:{self._claims}"
 
     @contextmanager
-    def new_rows(self, owner: str) -> Iterator[None]:
-        """In the block rows get this owner, and enter their runs; until then nobody takes them for abandoned."""
+    def new_rows(self, owner: str, run: Run | None = None) -> Iterator[None]:
+        """In the block rows get this owner, and enter their runs; until then nobody takes them for abandoned.
+
+        A run that is known before its row hears from then on what happens to that.
+        """
         self.beginning.add(owner)
+        if run is not None:
+            self.bell.add(run.stops, [stop(run.workflow_id)])
         try:
             yield
         finally:
             self.beginning.discard(owner)
+            if run is not None and self.runs.get(run.workflow_id) is not run:
+                self.leave(run)
 
     def has_left(self, workflow_id: str, owner: str | None) -> bool:
         """Whether a workflow is ours by its row, but does not run: its execution was interrupted."""
@@ -101,10 +109,12 @@ class Runtime(Ground):
 
     def enter(self, run: Run) -> None:
         """A run begins."""
+        self.bell.add(run.stops, [stop(run.workflow_id)])
         self.runs[run.workflow_id] = run
 
     def leave(self, run: Run) -> None:
         """A run is over, in whatever way."""
+        self.bell.remove(run.stops, [stop(run.workflow_id)])
         if self.runs.get(run.workflow_id) is run:
             del self.runs[run.workflow_id]
         self.made_room()
@@ -180,9 +190,10 @@ class BackgroundLoop:
 
     def close(self) -> None:
         with self._lock:
-            self._closed = True
-            if self._loop is not None:
+            # Once: a second stop would cut short the farewell of the tasks, or meet a loop that is closed.
+            if self._loop is not None and not self._closed:
                 self._loop.call_soon_threadsafe(self._loop.stop)
+            self._closed = True
 
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:

@@ -184,7 +184,7 @@ async def _begin(
     run = None if queue is not None else _new_run(runtime, invocation, workflow_id, options, parent)
     row = _row(runtime, invocation, workflow_id, run, queue, options, parent)
     rings = () if queue is None else (queued(queue),)
-    with nullcontext() if run is None else runtime.new_rows(run.owner):
+    with nullcontext() if run is None else runtime.new_rows(run.owner, run):
         if parent is None:
             (created,) = await here.put(row, rings=rings)
         else:
@@ -192,9 +192,9 @@ async def _begin(
         if created and run is not None:
             runtime.enter(run)
             run.confirm()
-    if created:
-        return Started(workflow_id, run)
-    attached = await _attach(here, runtime, invocation, workflow_id, queue)
+        attached = (
+            Started(workflow_id, run) if created else await _attach(here, runtime, invocation, workflow_id, queue, run)
+        )
     if attached is not None:
         return attached
     if queue is not None and options.deduplication_id is not None:
@@ -243,12 +243,16 @@ async def _begin_child(
 
 
 async def _attach(
-    here: Here, runtime: Runtime, invocation: Invocation, workflow_id: str, queue: str | None
+    here: Here, runtime: Runtime, invocation: Invocation, workflow_id: str, queue: str | None, run: Run | None
 ) -> Started | None:
     """Join the workflow that has this id. None: there is none."""
     taken = await here.read(lambda conn: conn.first(TAKEN, workflow_id=workflow_id))
     if taken is None:
         return None
+    if run is not None and taken.owner_xid == run.owner:  # ours after all: the first answer was lost
+        runtime.enter(run)
+        run.confirm()
+        return Started(workflow_id, run)
     conflict = _conflict(invocation, workflow_id, taken)
     if conflict is not None:
         raise conflict

@@ -13,15 +13,30 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import BigInteger, Column, Integer, MetaData, Table, Text, event, select, text
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    Column,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    bindparam,
+    event,
+    exists,
+    literal_column,
+    select,
+    text,
+)
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.schema import CreateSchema
 
 from dbos._engine.runtime import Runtime
-from dbos._kernel.journal import RECORD, answer, commit, ensure_running, explain_refusal, record, replay
+from dbos._kernel.journal import RECORD, answer, commit, ensure_running, explain_refusal, is_mine, record, replay
 from dbos._kernel.migrate import ADVISORY_LOCK, ensure_database
 from dbos._kernel.plan import Effect
 from dbos._kernel.scope import HERE, StepStatus
+from dbos._kernel.statement import statement
 from dbos._kernel.store import dialect_of
 from dbos._kernel.trace import span
 from dbos._kernel.waiting import nothing, wait_until
@@ -30,7 +45,9 @@ from dbos.error import DBOSMisuseError
 if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
+    from sqlalchemy.sql.expression import Executable
 
+    from dbos._kernel.schema import Tables
     from dbos._kernel.scope import Here, Run
     from dbos._kernel.statement import Entry
     from dbos._kernel.store import Store
@@ -133,6 +150,15 @@ def _begin_immediately(engine: Engine) -> None:
         conn.exec_driver_sql("BEGIN IMMEDIATE")
 
 
+@statement
+def MY_OUTPUT(t: Tables) -> Executable:
+    """What a step recorded of a workflow that is PENDING and ours."""
+    workflow_id: BindParameter[str] = bindparam("workflow_id")
+    c = t.steps.c
+    mine = exists(select(literal_column("1")).where(is_mine(t, workflow_id, bindparam("owner"))))
+    return select(c.output).where(c.workflow_uuid == workflow_id, c.function_id == bindparam("step_id"), mine)
+
+
 class _Refused(Exception):  # noqa: N818 - never leaves this file
     """The step's record was not accepted, so the work must not commit."""
 
@@ -140,7 +166,7 @@ class _Refused(Exception):  # noqa: N818 - never leaves this file
 class Transact(Effect[str]):
     """Run the user's function in a transaction that records it; the text of its output."""
 
-    __slots__ = ("application", "args", "fn", "here", "kwargs", "spec", "started_ms", "value")
+    __slots__ = ("application", "args", "fn", "here", "kwargs", "spec", "started_ms", "tries", "value")
 
     def __init__(
         self,
@@ -155,6 +181,7 @@ class Transact(Effect[str]):
         self.args, self.kwargs = args, kwargs
         self.started_ms = here.ground.clock.now_ms()
         self.value: Any = None
+        self.tries = 0
 
     async def wait(self) -> str:
         assert isinstance(self.here.ground, Runtime)
@@ -162,16 +189,20 @@ class Transact(Effect[str]):
 
     def block(self) -> str:
         run = self.here.run
-        earlier = self._earlier() if run is not None and run.is_recovered else None
+        self.tries += 1
+        # An earlier execution may have recorded it beside the user's tables; an earlier try, whose answer was lost, anywhere.
+        elsewhere = not self.application.is_system
+        doubtful = self.tries > 1 or (elsewhere and run is not None and run.is_recovered)
+        earlier = self._earlier() if doubtful else None
         if earlier is not None:
             return earlier
         try:
             return self._perform()
-        except IntegrityError:
-            earlier = self._earlier()
+        except (IntegrityError, _Refused):
+            earlier = self._earlier() if elsewhere or self.tries > 1 else None
             if earlier is None:
-                raise  # the user's own error
-            return earlier  # another execution of this step was faster
+                raise  # the user's own error, or a refusal that means what it says
+            return earlier  # another execution of this step was faster, or the commit of an earlier try came late
 
     def _perform(self) -> str:
         here, run, step = self.here, self.here.run, self.here.step
@@ -192,14 +223,20 @@ class Transact(Effect[str]):
         return output
 
     def _earlier(self) -> str | None:
-        """The output that an earlier execution of this step recorded beside the user's tables."""
+        """The output that an earlier execution or try of this step recorded."""
         application, run, step = self.application, self.here.run, self.here.step
-        if application.is_system or run is None or step is None:
+        if run is None or step is None:
             return None
-        c = application.outputs.c
-        query = select(c.output).where(c.workflow_uuid == run.workflow_id, c.function_id == step.step_id)
-        with application.engine.connect() as conn:
-            output: str | None = conn.execute(query).scalar()
+        output: str | None
+        if application.is_system:
+            mine = {"workflow_id": run.workflow_id, "step_id": step.step_id, "owner": run.owner}
+            found = application.store.read(lambda conn: conn.first(MY_OUTPUT, **mine), None)
+            output = None if found is None else found.output
+        else:
+            c = application.outputs.c
+            query = select(c.output).where(c.workflow_uuid == run.workflow_id, c.function_id == step.step_id)
+            with application.engine.connect() as conn:
+                output = conn.execute(query).scalar()
         if output is not None:
             self.value = run.ground.codec.decode(output, None)
         return output

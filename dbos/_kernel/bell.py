@@ -137,18 +137,26 @@ class Bell:
     def listening(self, *channels: Channel) -> Iterator[Waiter]:
         """A place at the bell for the length of the block."""
         waiter = Waiter()
-        with self._lock:
-            for channel in channels:
-                self._waiters.setdefault(channel, set()).add(waiter)
+        self.add(waiter, channels)
         try:
             yield waiter
         finally:
-            with self._lock:
-                for channel in channels:
-                    waiters = self._waiters[channel]
-                    waiters.discard(waiter)
-                    if not waiters:
-                        del self._waiters[channel]
+            self.remove(waiter, channels)
+
+    def add(self, waiter: Waiter, channels: Iterable[Channel]) -> None:
+        """Give a waiter its place, for as long as it wants; see `listening`."""
+        with self._lock:
+            for channel in channels:
+                self._waiters.setdefault(channel, set()).add(waiter)
+
+    def remove(self, waiter: Waiter, channels: Iterable[Channel]) -> None:
+        """Take the place back, if there was one."""
+        with self._lock:
+            for channel in channels:
+                waiters = self._waiters.get(channel, set())
+                waiters.discard(waiter)
+                if not waiters:
+                    self._waiters.pop(channel, None)
 
     def ring(self, channels: Iterable[Channel]) -> None:
         """Something was committed: wake whoever waits for it, here and in other processes."""

@@ -315,7 +315,10 @@ class Lane:
             jobs[0].error = self._dialect.described(error)
         except BaseException as interrupt:
             self._sweep(interrupt)
-            raise
+            if threading.current_thread() is not self._committer:
+                raise
+            for job in jobs:  # whose it is; without a committer everybody would wait for ever
+                job.error = interrupt
         self._deliver(jobs)
         return True
 

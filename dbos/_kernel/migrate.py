@@ -8,6 +8,7 @@ before anything is written.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
     from dbos._kernel.statement import Conn
     from dbos._kernel.store import Store
+
+logger = logging.getLogger("dbos")
 
 # The key under which every DBOS program takes turns at migrating.
 ADVISORY_LOCK = 1234567890
@@ -106,10 +109,15 @@ def ensure_database(engine: Engine) -> None:
         return
     try:
         engine.connect().close()  # stays in the pool, so that looking costs nothing when all is well
-    except OperationalError as error:
-        if f'database "{engine.url.database}" does not exist' not in str(error):
-            raise
-        _create_database(engine.url)
+    except OperationalError:
+        # Before there is a connection the server tells its reason only in words, and in its own language.
+        try:
+            _create_database(engine.url)
+        except DBAPIError:
+            logger.debug("The database could not be created either", exc_info=True)
+        else:
+            return
+        raise
 
 
 def _create_database(url: URL) -> None:

@@ -60,6 +60,38 @@ class Layout:
 CLASSIC = Layout()
 
 
+# The indexes of `workflow_status`, each as lean as its use allows: name, columns, unique, condition.
+STATUS_INDEXES = (
+    ("workflow_status_created_at_index", ("created_at",), False, None),
+    (
+        "idx_workflow_status_in_flight",
+        ("queue_name", "status", "priority", "created_at"),
+        False,
+        "status IN ('ENQUEUED', 'PENDING')",
+    ),
+    (
+        "uq_workflow_status_dedup_id",
+        ("queue_name", "deduplication_id"),
+        True,
+        "deduplication_id IS NOT NULL",
+    ),
+    ("idx_workflow_status_delayed", ("delay_until_epoch_ms",), False, "status = 'DELAYED'"),
+    ("idx_workflow_status_forked_from", ("forked_from",), False, "forked_from IS NOT NULL"),
+    (
+        "idx_workflow_status_parent_workflow_id",
+        ("parent_workflow_id",),
+        False,
+        "parent_workflow_id IS NOT NULL",
+    ),
+    (
+        "idx_workflow_status_deadline",
+        ("workflow_deadline_epoch_ms",),
+        False,
+        "status = 'PENDING' AND workflow_deadline_epoch_ms IS NOT NULL",
+    ),
+)
+
+
 class Tables:
     """The tables of one database, under its schema name and in its layout."""
 
@@ -137,35 +169,7 @@ class Tables:
             Column("was_forked_from", Boolean, nullable=False, server_default=false),
             *([Column("completed_at", self._big)] if self.layout.extended else []),
         )
-        for name, columns, unique, condition in (
-            ("workflow_status_created_at_index", ("created_at",), False, None),
-            (
-                "idx_workflow_status_in_flight",
-                ("queue_name", "status", "priority", "created_at"),
-                False,
-                "status IN ('ENQUEUED', 'PENDING')",
-            ),
-            (
-                "uq_workflow_status_dedup_id",
-                ("queue_name", "deduplication_id"),
-                True,
-                "deduplication_id IS NOT NULL",
-            ),
-            ("idx_workflow_status_delayed", ("delay_until_epoch_ms",), False, "status = 'DELAYED'"),
-            ("idx_workflow_status_forked_from", ("forked_from",), False, "forked_from IS NOT NULL"),
-            (
-                "idx_workflow_status_parent_workflow_id",
-                ("parent_workflow_id",),
-                False,
-                "parent_workflow_id IS NOT NULL",
-            ),
-            (
-                "idx_workflow_status_deadline",
-                ("workflow_deadline_epoch_ms",),
-                False,
-                "status = 'PENDING' AND workflow_deadline_epoch_ms IS NOT NULL",
-            ),
-        ):
+        for name, columns, unique, condition in STATUS_INDEXES:
             where = None if condition is None else text(condition)
             Index(
                 name,

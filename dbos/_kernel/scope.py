@@ -12,12 +12,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from dbos._kernel.bell import Wait
+from dbos._kernel.bell import Wait, Waiter
 from dbos._kernel.lane import Put, Tx
 from dbos._kernel.store import PATIENCE_SECONDS, Read
 
 if TYPE_CHECKING:
-    from dbos._kernel.bell import Bell, Channel, Waiter
+    from dbos._kernel.bell import Bell, Channel
     from dbos._kernel.clock import Clock
     from dbos._kernel.codec import Codec
     from dbos._kernel.model import Recorded
@@ -91,6 +91,7 @@ class Run:
         "owner",
         "result",
         "steps_taken",
+        "stops",
         "workflow_id",
     )
 
@@ -98,6 +99,8 @@ class Run:
         self.ground, self.workflow_id, self.name = ground, workflow_id, name
         #: The fence: every write of this run names it, and is refused once the row has another.
         self.owner = owner
+        #: Hears all the while the run lasts that its workflow was cancelled or taken over.
+        self.stops = Waiter()
         self.steps_taken = 0
         #: The records of earlier executions, by step id; each is taken out when its step is replayed.
         self.journal: dict[int, Recorded] = {}

@@ -34,6 +34,8 @@ Row = Any  # a named tuple, made from the statement's own columns
 # Rows that are longer than this together go one by one, as parameters: packing megabytes into JSON and out again
 # costs more than the statements it saves.
 LONGEST_TEXT = 500_000
+# SQLite cuts a text off at a NUL that comes to it inside JSON; as a parameter the text stays whole.
+NUL = r"\u0000"
 
 
 class Statement:
@@ -190,8 +192,9 @@ class Conn:
             kind = entries[0].kind
             # Rows with one key, as two executions of a workflow write them, go one by one: the answer names the key.
             if len(entries) > 1 and len({entry.key for entry in entries}) == len(entries):
-                text = json.dumps([entry.row for entry in entries])
-                if len(text) <= LONGEST_TEXT:
+                # Not as ASCII: half a surrogate pair would pass as an escape, and be stored as what nobody can read.
+                text = json.dumps([entry.row for entry in entries], ensure_ascii=False)
+                if len(text) <= LONGEST_TEXT and NUL not in text:
                     statements.append((self.compiler.kind(kind, many=True).text, (text,)))
                     covered.append(entries)
                     continue

@@ -6,6 +6,7 @@ connection turns out to be broken. The engine only makes connections: statements
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 import threading
@@ -18,7 +19,7 @@ from dbos._kernel.dialect import Dialect, Postgres, SQLite
 from dbos._kernel.lane import Farewell, Lane, Tx
 from dbos._kernel.plan import Effect, perform
 from dbos._kernel.pool import Pool
-from dbos._kernel.schema import Tables, layout_of
+from dbos._kernel.schema import CLASSIC, Layout, Tables, layout_of
 from dbos._kernel.statement import Compiler, Conn
 from dbos.error import DBOSDatabaseUnavailableError, DBOSInitializationError
 
@@ -38,7 +39,7 @@ IDLE_READERS = 4
 KEPT = 2
 # How long a caller outside any workflow is kept waiting for a database that does not answer.
 PATIENCE_SECONDS = 60.0
-DIALECTS: dict[str, type[Dialect]] = {"sqlite": SQLite, "postgresql": Postgres}
+DIALECTS: dict[str, Dialect] = {"sqlite": SQLite(), "postgresql": Postgres()}
 
 
 def dialect_of(engine: Engine) -> Dialect:
@@ -48,7 +49,13 @@ def dialect_of(engine: Engine) -> Dialect:
         raise DBOSInitializationError(
             f"The database {engine.dialect.name!r} is not supported; use a sqlite:/// or postgresql:// URL."
         )
-    return known()
+    return known
+
+
+@functools.cache
+def compiler_of(dialect: Dialect, schema: str, layout: Layout = CLASSIC) -> Compiler:
+    """The statements for such a database: compiled once in a process, however often it launches."""
+    return Compiler(Tables(dialect, schema, layout))
 
 
 def _capacity(engine: Engine) -> int:
@@ -69,7 +76,7 @@ class Store:
         self.engine, self.clock, self.owns_engine = engine, clock, owns_engine
         self.dialect = dialect_of(engine)
         self.schema = schema
-        self.compiler = Compiler(Tables(self.dialect, schema))
+        self.compiler = compiler_of(self.dialect, schema)
         self.lane = Lane(self.dialect, self.connect_writer, self.discard, ring, clock)
         self.readers = Pool("dbos-reader", IDLE_READERS)
         # Readers wait here and not for the engine's pool: idle connections of ours are not in it.
@@ -142,7 +149,7 @@ class Store:
         layout = self.read(layout_of)
         if layout != self.tables.layout:
             logger.info("The system database is in layout %s", layout)
-            self.compiler = Compiler(Tables(self.dialect, self.schema, layout))
+            self.compiler = compiler_of(self.dialect, self.schema, layout)
             self.lane.drop_connection()
             self._close_idle()
 

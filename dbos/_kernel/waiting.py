@@ -41,17 +41,23 @@ async def wait_until(
 
 
 async def _wait_in_run(here: Here, run: Run, waiter: Waiter, until_ms: int | None) -> bool:
+    # What was rung before we listened, the run itself has heard; what is rung from now on, the waiter hears.
+    await _stop_if_told(run, run.stops)
     run.is_waiting = True
     here.ground.made_room()
     try:
         rung = await here.wait(waiter, until_ms)
     finally:
         run.is_waiting = False
+    await _stop_if_told(run, waiter)
+    return rung
+
+
+async def _stop_if_told(run: Run, waiter: Waiter) -> None:
     if "stop" in waiter.heard:
         waiter.heard.discard("stop")
         run.doubt()
         await ensure_running(run)
-    return rung
 
 
 async def nothing() -> None:

@@ -7,6 +7,7 @@ on the socket and never inside libpq, so other threads run meanwhile and an inte
 
 from __future__ import annotations
 
+import itertools
 import selectors
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -43,20 +44,30 @@ class Wire:
     def __init__(self, raw: Any) -> None:
         self._pg = raw.pgconn
         self._names: dict[str, bytes] = {}
+        self._numbers = itertools.count()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._pg.socket, selectors.EVENT_READ)
 
     def transact(self, statements: Sequence[tuple[str, Parameters]]) -> list[Returned]:
         """Run the statements in one transaction and one round trip."""
+        try:
+            return self._transact(statements)
+        except errors.InvalidSqlStatementName:
+            # psycopg deallocates all prepared statements after a rollback, ours too. Nothing of this was done.
+            self._names.clear()
+            return self._transact(statements)
+
+    def _transact(self, statements: Sequence[tuple[str, Parameters]]) -> list[Returned]:
+        encoded = [_encoded(parameters) for _, parameters in statements]  # may fail: before anything is sent
         for sql, _ in statements:
             if sql not in self._names:
                 self._prepare(sql)
         if len(statements) == 1:
-            self._send(*statements[0])
+            self._send(statements[0][0], encoded[0])
             return [Returned(self._result())]
         pg = self._pg
         pg.enter_pipeline_mode()
-        for sql, parameters in statements:
+        for (sql, _), parameters in zip(statements, encoded, strict=True):
             self._send(sql, parameters)
         pg.pipeline_sync()
         returned, failure = [], None
@@ -74,14 +85,13 @@ class Wire:
         return returned
 
     def _prepare(self, sql: str) -> None:
-        name = b"notebook_%d" % len(self._names)
+        name = b"notebook_%d" % next(self._numbers)
         self._pg.send_prepare(name, sql.encode())
         self._result()
         self._names[sql] = name
 
-    def _send(self, sql: str, parameters: Parameters) -> None:
-        encoded = [None if value is None else str(value).encode() for value in parameters]
-        self._pg.send_query_prepared(self._names[sql], encoded)
+    def _send(self, sql: str, parameters: list[bytes | None]) -> None:
+        self._pg.send_query_prepared(self._names[sql], parameters)
 
     def _result(self) -> Any:
         """The result of the next statement; raises its error."""
@@ -113,3 +123,11 @@ class Wire:
 
     def close(self) -> None:
         self._selector.close()
+
+
+def _encoded(parameters: Parameters) -> list[bytes | None]:
+    encoded = [None if value is None else str(value).encode() for value in parameters]
+    # libpq would end the text there and say nothing.
+    if any(value is not None and b"\0" in value for value in encoded):
+        raise errors.DataError("PostgreSQL text cannot contain NUL (0x00) characters")
+    return encoded

@@ -87,7 +87,7 @@ def test_gathered_results_of_children_have_ids_in_the_order_of_the_call(app: App
 def test_gathered_sleeps_run_together(app: App, rows: Rows) -> None:
     @DBOS.workflow()
     async def work() -> str:
-        await asyncio.gather(*(DBOS.sleep_async(0.001 * number) for number in (3, 1, 2)))
+        await asyncio.gather(*(DBOS.sleep_async(0.03 * number) for number in (3, 1, 2)))
         return "rested"
 
     app.launch()

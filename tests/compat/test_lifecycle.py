@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from dbos import DBOS, SetWorkflowID
 from dbos.error import DBOSException
@@ -15,6 +16,7 @@ from tests.compat.acts import Stages, beside, status_of
 from tests.compat.conftest import Log
 from tests.compat.rows import Rows
 from tests.conftest import App
+from tests.databases import admin
 from tests.hand import Hand, Inside
 from tests.waiting import eventually
 
@@ -151,13 +153,23 @@ def test_after_the_end_no_thread_is_left(app: App, hand: Hand) -> None:
     async def work(do: Inside) -> None:
         await do.sleep(0.001)
 
-    before = our_threads()
+    others = set(threading.enumerate())
     app.launch()
     hand.start(work).result()
-    assert before != our_threads()
+    ours = {each for each in threading.enumerate() if each.name.startswith("dbos")} - others
+    assert ours
     DBOS.destroy()
 
-    eventually(lambda: before == our_threads())
+    eventually(lambda: not ours & set(threading.enumerate()))
+
+
+def test_the_end_comes_although_the_database_is_gone(missing_database, postgres: str) -> None:
+    url = missing_database()
+    DBOS(config={"name": "orphan", "system_database_url": url})
+    DBOS.launch()
+    admin(postgres, f"DROP DATABASE {make_url(url).database} WITH (FORCE)")
+
+    beside(DBOS.destroy).result(60)
 
 
 def test_functions_outlive_the_runtime(app: App, hand: Hand) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import sqlalchemy as sa
 
-from dbos import DBOS, SetWorkflowID, SetWorkflowTimeout
+from dbos import DBOS, SetWorkflowID, SetWorkflowTimeout, WorkflowHandle
 from dbos import error as dboserror
 from dbos.testing import FakeClock, Ledger, use_clock
 from tests.waiting import eventually
@@ -144,6 +145,15 @@ def forks(ledger: Ledger) -> Act:
     return act
 
 
+def did(workflow_id: str, step: str) -> bool:
+    """Whether a workflow has a step of that name on record."""
+    return any(each["function_name"] == step for each in DBOS.list_workflow_steps(workflow_id))
+
+
+def ended(handle: WorkflowHandle[Any]) -> bool:
+    return handle.get_status().status not in ("PENDING", "ENQUEUED")
+
+
 def cancel_and_resume(ledger: Ledger) -> Act:
     """A workflow that sleeps is cancelled, and resumed by another workflow."""
 
@@ -160,20 +170,27 @@ def cancel_and_resume(ledger: Ledger) -> Act:
     @DBOS.workflow(name="sleeper")
     def sleeper() -> int:
         first = early()
-        DBOS.sleep(0.05)
+        DBOS.sleep(100)
         return first + late()
 
     @DBOS.workflow(name="controller")
     def controller() -> object:
         handle = DBOS.start_workflow(sleeper)
-        DBOS.sleep(0.01)
+        DBOS.sleep(10)
         DBOS.cancel_workflow(handle.workflow_id)
         return DBOS.resume_workflow(handle.workflow_id).get_result()
 
     def act() -> object:
         with SetWorkflowID("control"):
-            return controller()
+            handle = DBOS.start_workflow(controller)
+        # Time stands still until both sleep, and then until the sleeper was resumed.
+        for seconds, come_to in ((10, "DBOS.sleep"), (100, "DBOS.resumeWorkflow")):
+            eventually(lambda: ended(handle) or (did("control", come_to) and did("control-1", "DBOS.sleep")))
+            clock.advance(seconds)
+        return handle.get_result()
 
+    clock = FakeClock()
+    use_clock(clock)
     return act
 
 
@@ -204,14 +221,11 @@ def timeout(ledger: Ledger) -> Act:
         DBOS.sleep(30)
         return 0
 
-    def sleeping(workflow_id: str) -> bool:
-        return any(step["function_name"] == "DBOS.sleep" for step in DBOS.list_workflow_steps(workflow_id))
-
     def act() -> object:
         with SetWorkflowID("timed"), SetWorkflowTimeout(10):
             handle = DBOS.start_workflow(timed)
         # Time stands still until both sleep, so that every life gets as far as the others.
-        eventually(lambda: handle.get_status().status == "CANCELLED" or (sleeping("timed") and sleeping("timed-2")))
+        eventually(lambda: ended(handle) or (did("timed", "DBOS.sleep") and did("timed-2", "DBOS.sleep")))
         clock.advance(11)
         return handle.get_result()
 
