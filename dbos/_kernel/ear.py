@@ -142,8 +142,12 @@ class WireEar(Service):
 
     def _connect(self) -> Conn:
         conn = self.store.connect()
-        for channel in (OUR_CHANNEL, MESSAGE_CHANNEL, EVENT_CHANNEL):
-            conn.say(f"LISTEN {channel}")
+        try:
+            for channel in (OUR_CHANNEL, MESSAGE_CHANNEL, EVENT_CHANNEL):
+                conn.say(f"LISTEN {channel}")
+        except BaseException:
+            self.store.discard(conn, broken=True)
+            raise
         return conn
 
     def _drop(self) -> None:

@@ -113,19 +113,22 @@ class Store:
 
     # -- connections -------------------------------------------------------------------------------------------
 
-    def connect(self) -> Conn:
+    def connect(self, *prepare: Callable[[Any], None]) -> Conn:
         """A connection for somebody who keeps it; to be discarded."""
         pooled = self.engine.raw_connection()
         raw: Any = pooled.driver_connection
-        self.dialect.prepare(raw)
+        try:
+            for each in (self.dialect.prepare, *prepare):
+                each(raw)
+        except BaseException:
+            pooled.invalidate()
+            raise
         self._pooled[id(raw)] = pooled
         return Conn(raw, self.compiler)
 
     def connect_writer(self) -> Conn:
         """A connection for the lane."""
-        conn = self.connect()
-        self.dialect.prepare_writer(conn.raw)
-        return conn
+        return self.connect(self.dialect.prepare_writer)
 
     def discard(self, conn: Conn, *, broken: bool = False) -> None:
         """Give the connection back to the engine, or forget it where it is broken."""
