@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from sqlalchemy.pool import QueuePool
 
-from dbos._kernel.dialect import Dialect, Postgres, SQLite
 from dbos._kernel.lane import Farewell, Lane, Tx
 from dbos._kernel.plan import Effect, perform
 from dbos._kernel.pool import Pool
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
     from dbos._kernel.bell import Channel
     from dbos._kernel.clock import Clock
+    from dbos._kernel.dialect import Dialect
 
 T = TypeVar("T")
 
@@ -39,17 +39,29 @@ IDLE_READERS = 4
 KEPT = 2
 # How long a caller outside any workflow is kept waiting for a database that does not answer.
 PATIENCE_SECONDS = 60.0
-DIALECTS: dict[str, Dialect] = {"sqlite": SQLite(), "postgresql": Postgres()}
 
 
 def dialect_of(engine: Engine) -> Dialect:
     """What we know about this engine's database."""
-    known = DIALECTS.get(engine.dialect.name)
-    if known is None:
-        raise DBOSInitializationError(
-            f"The database {engine.dialect.name!r} is not supported; use a sqlite:/// or postgresql:// URL."
-        )
-    return known
+    return _dialect(engine.dialect.name)
+
+
+@functools.cache
+def _dialect(name: str) -> Dialect:
+    # Imported by those who use it: a program on SQLite does not wait for the driver of Postgres.
+    match name:
+        case "sqlite":
+            from dbos._kernel.sqlite import SQLite
+
+            return SQLite()
+        case "postgresql":
+            from dbos._kernel.postgres import Postgres
+
+            return Postgres()
+        case _:
+            raise DBOSInitializationError(
+                f"The database {name!r} is not supported; use a sqlite:/// or postgresql:// URL."
+            )
 
 
 @functools.cache

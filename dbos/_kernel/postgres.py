@@ -1,0 +1,119 @@
+"""Postgres: a server, which tells us of commits, and whose connections come and go.
+
+Only imported by those who use it: a program on SQLite does not wait for the driver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import psycopg
+from sqlalchemy import ARRAY, BindParameter, ColumnElement, Select, Text, any_, bindparam, cast
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.compiler import compiles
+
+from dbos._kernel.dialect import Dialect, JsonRows, original
+from dbos._kernel.wire import Returned, Wire
+
+if TYPE_CHECKING:
+    from sqlalchemy import Table
+    from sqlalchemy.sql.compiler import SQLCompiler
+
+    from dbos._kernel.statement import Conn
+
+
+@compiles(JsonRows, "postgresql")
+def _json_rows_postgresql(element: JsonRows, compiler: SQLCompiler, **kw: Any) -> str:
+    types = compiler.dialect.type_compiler_instance
+    fields = ", ".join(
+        f"CAST(given ->> {place} AS {types.process(type_)}) AS {name}"
+        for place, (name, type_) in enumerate(element.fields.items())
+    )
+    return f"(SELECT {fields} FROM jsonb_array_elements(CAST({compiler.process(element.clauses, **kw)} AS JSONB)) AS given)"  # noqa: S608 - names of ours
+
+
+class Postgres(Dialect):
+    """A server, possibly far away, possibly restarting."""
+
+    name = "postgresql"
+    has_schemas = True
+    single_writer = False
+    notifies = True
+    begin = "BEGIN"
+    begin_snapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    now_default = "(EXTRACT(epoch FROM now()) * 1000.0)::bigint"
+    random_id_default = "gen_random_uuid()"
+    columns_of = "SELECT column_name AS name FROM information_schema.columns WHERE table_schema = :schema AND table_name = :table"
+    now = "SELECT (EXTRACT(epoch FROM clock_timestamp()) * 1000)::bigint AS now"
+    named = postgresql.psycopg.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's own
+    positional = postgresql.psycopg.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]  # as above
+
+    # Connection trouble, server start and stop, too many connections, serialization, deadlock, lock timeout.
+    _TRANSIENT = ("08", "57P", "53300", "40001", "40P01", "55P03")
+
+    driver_error = psycopg.Error
+
+    _WRITER_SETTINGS: ClassVar[dict[str, str]] = {
+        "enable_seqscan": "off",
+        "enable_hashjoin": "off",
+        "enable_mergejoin": "off",
+        "jit": "off",
+        "plan_cache_mode": "force_generic_plan",
+    }
+
+    def prepare(self, raw: Any) -> None:
+        raw.rollback()
+        raw.autocommit = True
+
+    def prepare_writer(self, raw: Any) -> None:
+        # Every row is found by its key, so there is one right plan and it need not be made again each time. Left to
+        # itself the planner takes a JSON array for a hundred rows and reads the whole table to find them.
+        for setting, value in self._WRITER_SETTINGS.items():
+            raw.execute(f"SET {setting} = {value}")
+
+    def hand_back(self, raw: Any) -> None:
+        raw.rollback()
+        for setting in self._WRITER_SETTINGS:
+            raw.execute(f"RESET {setting}")
+        raw.autocommit = False
+
+    def in_transaction(self, raw: Any) -> bool:
+        return int(raw.info.transaction_status) != 0
+
+    def execute(self, cursor: Any, sql: str, parameters: Any) -> Any:
+        return cursor.execute(sql, parameters, prepare=True)
+
+    def transact(self, conn: Conn, statements: Sequence[tuple[str, Any]]) -> list[Returned]:
+        if conn.wire is None:
+            conn.wire = Wire(conn.raw)
+        return conn.wire.transact(statements)  # type: ignore[no-any-return]  # a connection knows no dialect's parts
+
+    def among(self, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+        return column == any_(cast(bindparam(name, type_=ARRAY(Text())), ARRAY(Text())))
+
+    def insert(self, table: Table) -> Any:
+        return postgresql.insert(table)
+
+    def adapt(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        return parameters
+
+    def skip_locked(self, query: Select[Any]) -> Select[Any]:
+        return query.with_for_update(skip_locked=True)
+
+    def is_transient(self, error: BaseException) -> bool:
+        error = original(error)
+        code = getattr(error, "sqlstate", None)
+        if code is None:  # the connection broke before the server could say anything
+            return type(error).__name__ in ("OperationalError", "InterfaceError", "PipelineAborted")
+        return code.startswith(self._TRANSIENT) or (code == "0A000" and "cached plan" in str(error))
+
+    def is_locked(self, error: BaseException) -> bool:
+        return False
+
+    def is_disconnect(self, error: BaseException, raw: Any) -> bool:
+        return bool(raw.closed) or getattr(error, "sqlstate", None) == "0A000"
+
+    def _typed(self, parameter: BindParameter[Any]) -> ColumnElement[Any]:
+        """Said aloud: the server cannot infer the type of a parameter that is only selected."""
+        return cast(parameter, parameter.type)

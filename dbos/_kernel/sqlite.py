@@ -1,0 +1,106 @@
+"""SQLite: one file, one writer, and no server to tell us anything."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import ColumnElement, Select, Text, bindparam, func, select
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.ext.compiler import compiles
+
+from dbos._kernel.dialect import Dialect, JsonRows, original
+
+if TYPE_CHECKING:
+    from sqlalchemy import Table
+    from sqlalchemy.sql.compiler import SQLCompiler
+
+    from dbos._kernel.statement import Conn
+
+
+@compiles(JsonRows, "sqlite")
+def _json_rows_sqlite(element: JsonRows, compiler: SQLCompiler, **kw: Any) -> str:
+    fields = ", ".join(f"json_extract(value, '$[{place}]') AS {name}" for place, name in enumerate(element.fields))
+    return f"(SELECT {fields} FROM json_each({compiler.process(element.clauses, **kw)}))"  # noqa: S608 - names of ours
+
+
+def _code(error: BaseException) -> int:
+    """The primary result code, without the detail in its higher bits."""
+    return (getattr(original(error), "sqlite_errorcode", None) or 0) & 0xFF
+
+
+class SQLite(Dialect):
+    """A file beside the program."""
+
+    name = "sqlite"
+    has_schemas = False
+    single_writer = True
+    notifies = False
+    # IMMEDIATE: a transaction that reads first and writes later would fail when another writer came between.
+    begin = "BEGIN IMMEDIATE"
+    begin_snapshot = "BEGIN"
+    now_default = "(CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER))"
+    random_id_default = "(lower(hex(randomblob(16))))"
+    columns_of = "SELECT name FROM pragma_table_info(:table) WHERE :schema IS NULL OR TRUE"
+    now = ""
+    named = sqlite.dialect(paramstyle="named")
+    positional = sqlite.dialect(paramstyle="qmark")
+    driver_error = sqlite3.Error
+
+    def prepare(self, raw: Any) -> None:
+        raw.isolation_level = None
+        raw.execute("PRAGMA busy_timeout = 5000")
+        raw.execute("PRAGMA journal_mode = WAL")
+        # FULL: what was acknowledged is on the disk. NORMAL would lose the last commits with the power.
+        raw.execute("PRAGMA synchronous = FULL")
+        raw.execute("PRAGMA foreign_keys = ON")
+        raw.execute("PRAGMA cache_size = -16000")
+
+    def hand_back(self, raw: Any) -> None:
+        if raw.in_transaction:
+            raw.execute("ROLLBACK")
+        raw.isolation_level = ""
+
+    def in_transaction(self, raw: Any) -> bool:
+        return bool(raw.in_transaction)
+
+    def execute(self, cursor: Any, sql: str, parameters: Any) -> Any:
+        return cursor.execute(sql, parameters)
+
+    def transact(self, conn: Conn, statements: Sequence[tuple[str, Any]]) -> list[list[Any]]:
+        if len(statements) == 1:  # a statement alone is a transaction
+            return [conn.cursor.execute(*statements[0]).fetchall()]
+        conn.say(self.begin)
+        returned = [conn.cursor.execute(*each).fetchall() for each in statements]
+        conn.say("COMMIT")
+        return returned
+
+    def among(self, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+        """A list is one JSON parameter: SQLite has no arrays, and an IN of varying length is no constant."""
+        values = func.json_each(bindparam(name, type_=Text())).table_valued("value")
+        return column.in_(select(values.c.value))
+
+    def insert(self, table: Table) -> Any:
+        return sqlite.insert(table)
+
+    def adapt(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        for name, value in parameters.items():
+            if isinstance(value, list):
+                parameters[name] = json.dumps(value)
+        return parameters
+
+    def skip_locked(self, query: Select[Any]) -> Select[Any]:
+        """Nothing to lock: BEGIN IMMEDIATE already made us the only writer."""
+        return query
+
+    def is_transient(self, error: BaseException) -> bool:
+        return self.is_locked(error)
+
+    def is_locked(self, error: BaseException) -> bool:
+        return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+    def is_disconnect(self, error: BaseException, raw: Any) -> bool:
+        # After an I/O error the connection's view of the file is not to be trusted.
+        return _code(error) in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT)
