@@ -9,9 +9,10 @@ from typing import Any, ParamSpec, TypeVar
 
 from dbos._engine import handle, status
 from dbos._engine.handle import Reference, WorkflowHandle, WorkflowHandleAsync
+from dbos._engine.runtime import Runtime
 from dbos._engine.start import background, invoke
 from dbos._engine.step import StepOptions, StepSpec, perform_step
-from dbos._faces.ambient import here, registry, runtime
+from dbos._faces.ambient import here, registry
 from dbos._features import control, fork, gather, listing, sleep, versions
 from dbos._kernel.plan import arun, loop_is_running, refuse_to_block, run
 from dbos._kernel.scope import HERE
@@ -142,11 +143,14 @@ class Operations:
 
 
 async def _start(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reference:
-    ground = runtime()
+    # Not the runtime of this process: a workflow may run before a launch is over, and while the runtime ends.
+    place = here()
+    ground = place.ground
+    assert isinstance(ground, Runtime)
     spec = registry.spec_of(func)
     receiver = getattr(func, "__self__", None)
     invocation = invoke(ground, spec, args if receiver is None else (receiver, *args), kwargs)
-    started = await background(here(), invocation)
+    started = await background(place, invocation)
     return Reference(ground, started.workflow_id, started.run or ground.running(started.workflow_id))
 
 
