@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from sqlalchemy import create_engine, select
 
@@ -174,26 +174,42 @@ class Ledger:
             self._counts.clear()
 
 
-class Killer:
-    """A probe that kills the runtime at one moment: before or after the effect of that number."""
+@dataclass(frozen=True)
+class Death:
+    """A moment to die at: before or after the effect of that number, of all effects or of those that count."""
 
-    def __init__(self, number: int | None, moment: Moment = "before") -> None:
-        self.number, self.moment = number, moment
+    number: int
+    moment: Moment = "before"
+    counts: Callable[[Effect[Any]], bool] = lambda _: True
+
+    def __str__(self) -> str:
+        return f"{self.moment} effect {self.number}"
+
+
+class Killer:
+    """A probe that kills the runtime at one moment; without one it only counts."""
+
+    def __init__(self, death: Death | None = None) -> None:
+        self.death = death
         self.seen = 0
         self.fired = False
         self._lock = threading.Lock()
 
     def __call__(self, effect: Effect[Any], moment: Moment) -> None:
+        death = self.death
+        counts = death is None or death.counts(effect)
         with self._lock:
-            if moment == "before":
+            if moment == "before" and counts:
                 self.seen += 1
-            due = not self.fired and self.seen == self.number and moment == self.moment
+            due = (
+                death is not None and counts and not self.fired and (self.seen, moment) == (death.number, death.moment)
+            )
             self.fired = self.fired or due
             dead = self.fired
         if due:
             self._kill()
         if dead:
-            raise Crash(f"killed {self.moment} effect {self.number}")
+            raise Crash(f"killed {death}")
 
     def _kill(self) -> None:
         made = ambient.instance()
@@ -214,6 +230,7 @@ class Divergence:
 class Sweep:
     """What a sweep found."""
 
+    #: How many lives of those that were to be killed came to the moment of their death.
     deaths: int = 0
     divergences: list[Divergence] = field(default_factory=list)
 
@@ -224,56 +241,66 @@ class Database(Protocol):
     def __call__(self) -> DBOSConfig: ...
 
 
-def crash_sweep(act: Callable[[], object], database: Database, ledger: Ledger, *, stride: int = 1) -> Sweep:
+def crash_sweep(
+    act: Callable[[], object], database: Database, ledger: Ledger, *, stride: int = 1, after: Death | None = None
+) -> Sweep:
     """Run a program; kill it before and after each of its effects; let it recover; compare.
 
     `act` is what the program does after its launch, under fixed workflow ids, so that doing it again is what a
     restarted program does. Its steps note themselves in the ledger. After each death the program is started again and
     must come to the same statuses, results and recorded steps; no step that was recorded may have run again, and no
-    other more than once more.
+    other more than once more for each death.
+
+    With `after`, every program has died that death before, and the life that is killed is the one which recovers.
     """
     sweep = Sweep()
-    expected, usual, effects = _live(act, database, ledger)
+    ledger.clear()
+    config = database()
+    expected, effects = _live(act, config)
+    usual = ledger.counts()
+    if after is not None:
+        config = database()
+        _die(act, config, Killer(after), ledger)
+        _, effects = _live(act, config)
     for number in range(1, effects + 1, stride):
         for moment in MOMENTS:
             config = database()
             ledger.clear()
-            killer = Killer(number, moment)
-            recorded = _die(act, config, killer)
-            at_death = ledger.counts()
-            _launch(config)
-            try:
-                found = _settle(act)
-            finally:
-                DBOS.destroy()
-            sweep.deaths += killer.fired
-            name = f"{moment} effect {number}"
+            killers = [Killer(death) for death in (after, Death(number, moment)) if death is not None]
+            ends = [_die(act, config, killer, ledger) for killer in killers]
+            found, _ = _live(act, config)
+            sweep.deaths += all(killer.fired for killer in killers)
+            name = " and ".join(str(killer.death) for killer in killers)
             if found != expected:
                 sweep.divergences.append(Divergence(name, expected, found))
-            excess = _excess(ledger.counts(), usual, at_death, recorded)
+            excess = _excess(ledger.counts(), usual, ends)
             if excess:
                 sweep.divergences.append(Divergence(name, usual, excess))
     return sweep
 
 
-def _live(
-    act: Callable[[], object], database: Database, ledger: Ledger
-) -> tuple[object, dict[tuple[str, int], int], int]:
-    """The program undisturbed: where it comes to, what its steps do, and how many effects that takes."""
-    ledger.clear()
-    counter = Killer(None)
+def _live(act: Callable[[], object], config: DBOSConfig) -> tuple[object, int]:
+    """The program undisturbed: where it comes to, and how many effects that takes."""
+    counter = Killer()
     set_probe(counter)
     try:
-        _launch(database())
+        _launch(config)
         found = _settle(act)
     finally:
         set_probe(None)
         DBOS.destroy()
-    return found, ledger.counts(), counter.seen
+    return found, counter.seen
 
 
-def _die(act: Callable[[], object], config: DBOSConfig, killer: Killer) -> set[tuple[str, int]]:
-    """Run the program into its death; what it had recorded by then."""
+class End(NamedTuple):
+    """What had happened by the time of a death."""
+
+    recorded: set[tuple[str, int]]
+    ran: dict[tuple[str, int], int]
+
+
+def _die(act: Callable[[], object], config: DBOSConfig, killer: Killer, ledger: Ledger) -> End:
+    """Run the program into its death."""
     set_probe(killer)
     try:
         _launch(config)
@@ -283,7 +310,7 @@ def _die(act: Callable[[], object], config: DBOSConfig, killer: Killer) -> set[t
     finally:
         crash()
         set_probe(None)
-    return _recorded(config)
+    return End(_recorded(config), ledger.counts())
 
 
 def _recorded(config: DBOSConfig) -> set[tuple[str, int]]:
@@ -331,17 +358,15 @@ def _described(status: WorkflowStatus) -> object:
 
 
 def _excess(
-    counts: dict[tuple[str, int], int],
-    usual: dict[tuple[str, int], int],
-    at_death: dict[tuple[str, int], int],
-    recorded: set[tuple[str, int]],
+    counts: dict[tuple[str, int], int], usual: dict[tuple[str, int], int], ends: list[End]
 ) -> dict[tuple[str, int], str]:
     """The steps that ran too often, or not at all."""
     excess = {}
     for step, expected in usual.items():
         found = counts.get(step, 0)
-        if step in recorded and found != at_death.get(step, 0):
-            excess[step] = f"recorded after {at_death.get(step, 0)} executions, then run again: {found}"
-        elif not expected <= found <= expected + 1:
+        at_record = [end.ran.get(step, 0) for end in ends if step in end.recorded]
+        if at_record and found != at_record[0]:
+            excess[step] = f"recorded after {at_record[0]} executions, then run again: {found}"
+        elif not expected <= found <= expected + len(ends):
             excess[step] = f"ran {found} times"
     return excess

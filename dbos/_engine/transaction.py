@@ -81,6 +81,7 @@ class Application:
     def __init__(self, engine: Engine, store: Store, *, is_system: bool, owns_engine: bool) -> None:
         self.engine, self.store, self.is_system, self.owns_engine = engine, store, is_system, owns_engine
         self.dialect = dialect_of(engine)
+        self._closed = False
         schema = store.schema if self.dialect.has_schemas else None
         self.outputs = Table(
             "transaction_outputs",
@@ -118,6 +119,7 @@ class Application:
 
     def close(self) -> None:
         if self.owns_engine:
+            self._closed = True
             self.engine.dispose()
 
     @contextmanager
@@ -132,8 +134,13 @@ class Application:
         )
         # One writer at a time: while this process's other writes wait at their door, ours need not fight them.
         alone = self.store.lane.stopped() if self.is_system and self.dialect.single_writer else nullcontext()
-        with alone, Session(engine) as session, session.begin():
-            yield session
+        pool = engine.pool
+        try:
+            with alone, Session(engine) as session, session.begin():
+                yield session
+        finally:
+            if self._closed:  # meanwhile: the pool is given up, and nobody else closes what went back to it
+                pool.dispose()
 
 
 def _begin_immediately(engine: Engine) -> None:

@@ -102,7 +102,9 @@ class DBOS(Decorators, Operations):
         try:
             made.launched = launch(settings, registry)
             is_latest = run(versions.enlist(made.launched.runtime.here, settings.app_version))
-        except BaseException:
+        except BaseException as error:
+            url = config.system_url
+            error.add_note(f"while DBOS was launched on the {url.get_backend_name()} database {url.database!r}")
             logs.logger.exception("DBOS failed to launch")
             launched, made.launched = made.launched, None
             if launched is not None:

@@ -105,6 +105,10 @@ class Dialect(ABC):
         """Whether another program holds the database itself, and will let go."""
 
     @abstractmethod
+    def is_full(self, error: BaseException) -> bool:
+        """Whether there is no room on the disk: perhaps for none of these rows, perhaps only for the longest."""
+
+    @abstractmethod
     def is_disconnect(self, error: BaseException, raw: Any) -> bool:
         """Whether the connection is of no more use."""
 

@@ -147,6 +147,8 @@ class Lane:
         self._door = threading.RLock()
         self._waiting: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
         self._closed: Farewell | None = None
+        #: Why the last batch failed.
+        self._trouble: BaseException | None = None
         self._stopping = allocate_lock()
         self._stopping.acquire()
         self._committer: threading.Thread | None = None
@@ -240,11 +242,12 @@ class Lane:
                 # The door stays shut while jobs come: who finds it open writes alone, and makes the others wait.
                 while batch and self._closed is None and self._serve(batch):
                     batch = self._take_waiting(None)
+            if self._closed is None:
+                self._insist([job for job in batch if not job.done])
             if self._closed is not None:
-                self._refuse(batch)
+                self._refuse([job for job in batch if not job.done])
                 self._refuse_waiting()
                 return
-            self._insist([job for job in batch if not job.done])
 
     def _take_waiting(self, first: Job[Any] | None) -> list[Job[Any]]:
         batch = [] if first is None else [first]
@@ -270,10 +273,11 @@ class Lane:
             batch = [job for job in batch if not job.done and not job.abandoned]
             if pause >= LAST_RETRY_SECONDS and not complained:
                 complained = True
-                logger.warning("The database is busy or away; %d writes wait for it", len(batch))
+                logger.warning("The database is busy or away; %d writes wait for it: %s", len(batch), self._trouble)
             if self._stopping.acquire(True, pause):
                 self._stopping.release()
             pause = min(pause * 2, LAST_RETRY_SECONDS)
+            batch += self._take_waiting(None)  # what fails for one row, such as a full disk, may not for the next
         if complained:
             logger.warning("The database is back")
 
@@ -308,7 +312,9 @@ class Lane:
             act(self._ready(), jobs)
         except Exception as error:  # noqa: BLE001 - whatever it is belongs to the jobs
             self._sweep(error)
-            if self._dialect.is_transient(error):
+            self._trouble = error
+            # Where the disk is full there may still be room for the others.
+            if self._dialect.is_transient(error) and not (len(jobs) > 1 and self._dialect.is_full(error)):
                 return False
             if len(jobs) > 1:
                 return all([self._attempt([job], act) for job in jobs])  # noqa: C419 - each, also after a refusal

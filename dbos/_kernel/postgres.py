@@ -49,8 +49,9 @@ class Postgres(Dialect):
     named = postgresql.psycopg.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's own
     positional = postgresql.psycopg.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]  # as above
 
+    _DISK_FULL = "53100"
     # Connection trouble, server start and stop, too many connections, serialization, deadlock, lock timeout.
-    _TRANSIENT = ("08", "57P", "53300", "40001", "40P01", "55P03")
+    _TRANSIENT = ("08", "57P", "53300", "40001", "40P01", "55P03", _DISK_FULL)
 
     driver_error = psycopg.Error
 
@@ -110,6 +111,9 @@ class Postgres(Dialect):
 
     def is_locked(self, error: BaseException) -> bool:
         return False
+
+    def is_full(self, error: BaseException) -> bool:
+        return getattr(original(error), "sqlstate", None) == self._DISK_FULL
 
     def is_disconnect(self, error: BaseException, raw: Any) -> bool:
         return bool(raw.closed) or getattr(error, "sqlstate", None) == "0A000"

@@ -96,10 +96,14 @@ class SQLite(Dialect):
         return query
 
     def is_transient(self, error: BaseException) -> bool:
-        return self.is_locked(error)
+        # A disk that is full or fails is like a server that is away: what is done again finds out what became of it.
+        return self.is_locked(error) or self.is_full(error) or _code(error) == sqlite3.SQLITE_IOERR
 
     def is_locked(self, error: BaseException) -> bool:
         return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+    def is_full(self, error: BaseException) -> bool:
+        return _code(error) == sqlite3.SQLITE_FULL
 
     def is_disconnect(self, error: BaseException, raw: Any) -> bool:
         # After an I/O error the connection's view of the file is not to be trusted.

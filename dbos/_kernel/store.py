@@ -115,10 +115,10 @@ class Store:
         while True:
             try:
                 self._put_back(self.connect())
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - raised again below, unless it will pass
                 # Several processes that open a new SQLite file at once get in each other's way for a moment.
                 if not self.dialect.is_locked(error) or self.clock.monotonic() > until:
-                    raise
+                    raise self.dialect.described(error) from None
                 self.clock.pause(0.01)
             else:
                 return
