@@ -2,7 +2,7 @@
 
 python -m tests.faults.victims hold FILE        holds the write lock of a file until a line comes
 python -m tests.faults.victims launch FILE      tries to launch on it for each line that comes
-python -m tests.faults.victims fill FILE HOW    runs a workflow while the disk is full, then frees it
+python -m tests.faults.victims fill FILE        runs a workflow while the file may not grow, and when it may again
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import signal
 import sqlite3
 import sys
 import threading
-from pathlib import Path
 from typing import Any
 
 from dbos import DBOS, SetWorkflowID
@@ -55,27 +54,9 @@ def launch(file: str) -> None:
         DBOS.destroy()
 
 
-class Disk:
-    """The disk of a file, to be filled and freed; `how` is by a limit of this process or by a file beside."""
-
-    def __init__(self, file: str, how: str) -> None:
-        self.filler, self.how = Path(file).with_name("filler"), how
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-
-    def fill(self) -> None:
-        if self.how == "limit":
-            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
-            return
-        with self.filler.open("wb", buffering=0) as filler:
-            try:
-                while filler.write(bytes(4096)):
-                    pass
-            except OSError:
-                return
-
-    def free(self) -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        self.filler.unlink(missing_ok=True)
+def let_files_grow_to(size: int) -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
 class Said(logging.Handler):
@@ -89,8 +70,8 @@ class Said(logging.Handler):
         self.lines.append(record.getMessage())
 
 
-def fill(file: str, how: str) -> None:
-    disk, gate, ran, said = Disk(file, how), Gate(), list[int](), Said()
+def fill(file: str) -> None:
+    gate, ran, said = Gate(), list[int](), Said()
     DBOS.logger.addHandler(said)
 
     @DBOS.step(name="part")
@@ -109,11 +90,11 @@ def fill(file: str, how: str) -> None:
     with SetWorkflowID("w"):
         handle = DBOS.start_workflow(whole)
     gate.wait_reached()
-    disk.fill()
+    let_files_grow_to(4096)
     gate.open()
     eventually(lambda: any("wait for it" in line for line in said.lines))
     while_full = handle.get_status().status, list(ran), said.lines[-1]
-    disk.free()
+    let_files_grow_to(resource.RLIM_INFINITY)
     result = handle.get_result()
     with SetWorkflowID("after"):
         after = whole()
