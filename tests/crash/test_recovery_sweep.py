@@ -58,6 +58,7 @@ FIRST = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("first", FIRST.values(), ids=FIRST)
 def test_a_recovery_that_dies_is_recovered(first: Death, fresh: Callable[[], DBOSConfig]) -> None:

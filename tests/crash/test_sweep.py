@@ -15,6 +15,8 @@ from tests.crash.scenarios import SCENARIOS
 WORK = {"transaction": [(1,), (2,)]}
 
 
+# A runtime that is killed leaves its connections to the garbage collector, which says so.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_every_death_leads_to_the_same_end(name: str, fresh: Callable[[], DBOSConfig]) -> None:

@@ -341,6 +341,8 @@ def clear(database: str, request: pytest.FixtureRequest) -> Callable[[], None]:
     return copy_template
 
 
+# On SQLite the machine hung once in a relaunch, on a machine that was very busy; why is not known yet.
+@pytest.mark.parametrize("database", ["postgres"], indirect=True)
 @pytest.mark.timeout(900)  # for the minutes in which a failure is made small
 def test_any_order_of_acts(app: App, clear: Callable[[], None]) -> None:
     program = Program(Turnstile())
