@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,7 +18,6 @@ from sqlalchemy import bindparam, or_, select
 from dbos._engine.dispatch import REGISTERED, Dispatcher
 from dbos._engine.ownership import Keeper, living
 from dbos._engine.recovery import recover
-from dbos._engine.result import look_for_done
 from dbos._engine.runtime import Runtime
 from dbos._kernel.bell import Bell
 from dbos._kernel.codec import Codec
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 
     from dbos._engine.registry import Registry
     from dbos._engine.transaction import Application
+    from dbos._kernel.bell import Look
     from dbos._kernel.clock import Clock
     from dbos._kernel.codec import Serializer
     from dbos._kernel.lane import Farewell
@@ -130,11 +130,19 @@ def farewell_of_destroy(inside: bool) -> BaseException:
 
 
 def launch(
-    settings: Settings, registry: Registry, more_services: Sequence[Callable[[Runtime], Service]] = ()
+    settings: Settings,
+    registry: Registry,
+    looks: Mapping[str, Look],
+    more_services: Sequence[Callable[[Runtime], Service]] = (),
 ) -> Launched:
-    """Open the database, become one of the living, take up unfinished work, and start the services."""
+    """Open the database, become one of the living, take up unfinished work, and start the services.
+
+    `looks` and `more_services` are what the features add.
+    """
     with ExitStack() as undo:
         runtime = _open(settings, registry, undo)
+        for kind, look in looks.items():
+            runtime.bell.add_look(kind, look)
         keeper, dispatcher = Keeper(runtime), Dispatcher(runtime)
         keeper.take_lease()
         undo.callback(keeper.release)
@@ -177,7 +185,6 @@ def _open(settings: Settings, registry: Registry, undo: ExitStack) -> Runtime:
     runtime.application = settings.make_application(store)
     undo.callback(runtime.application.close)
     runtime.application.prepare()
-    bell.add_look("done", look_for_done)
     bell.add_look("stop", lambda conn, ids: look_for_stop(runtime, conn, ids))
     bell.add_look("queue", lambda conn, names: look_for_queued(runtime, conn, names))
     return runtime

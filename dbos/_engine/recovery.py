@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from dbos._engine.claim import adopt
 from dbos._engine.handle import Reference
-from dbos._engine.start import TAKEN
+from dbos._engine.row import TAKEN
 from dbos._engine.transitions import ABANDONABLE, REQUEUE_ABANDONED
 from dbos._engine.workflow import execute_claimed
 from dbos._kernel.bell import queued

@@ -13,13 +13,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, select
-
 from dbos._engine.claim import Claimed, adopt
 from dbos._engine.result import GET_RESULT, await_ending, ending_entry, record_ending
 from dbos._engine.roles import authorize, in_role, roles_of
+from dbos._engine.row import TAKEN, NewRow, conflict
 from dbos._engine.runtime import Runtime
-from dbos._engine.transitions import BEGIN, RECORD_CHILD
+from dbos._engine.transitions import RECORD_CHILD
 from dbos._engine.workflow import Ending, execute, execute_claimed
 from dbos._kernel.bell import queued
 from dbos._kernel.journal import (
@@ -35,7 +34,7 @@ from dbos._kernel.journal import (
 from dbos._kernel.model import DEAD_LETTER, DELAYED, ENQUEUED, PENDING
 from dbos._kernel.naming import checked_id, new_id
 from dbos._kernel.scope import CALLER, OPTIONS, Run
-from dbos._kernel.statement import Entry, statement
+from dbos._kernel.statement import Entry
 from dbos.error import (
     DBOSConflictingWorkflowError,
     DBOSMisuseError,
@@ -44,10 +43,7 @@ from dbos.error import (
 )
 
 if TYPE_CHECKING:
-    from sqlalchemy.sql.expression import Executable
-
     from dbos._engine.registry import WorkflowSpec
-    from dbos._kernel.schema import Tables
     from dbos._kernel.scope import Here, StartOptions
     from dbos._kernel.statement import Row
 
@@ -75,14 +71,6 @@ class Started:
     workflow_id: str
     run: Run | None = None
     claimed: Claimed | None = None
-
-
-@statement
-def TAKEN(t: Tables) -> Executable:
-    """The workflow that has an id already."""
-    c = t.status.c
-    columns = (c.status, c.name, c.class_name, c.config_name, c.queue_name, c.owner_xid)
-    return select(*columns).where(c.workflow_uuid == bindparam("workflow_id"))
 
 
 def invoke(runtime: Runtime, spec: WorkflowSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Invocation:
@@ -268,17 +256,7 @@ async def _attach(
 
 
 def _conflict(invocation: Invocation, workflow_id: str, taken: Row) -> DBOSConflictingWorkflowError | None:
-    for what, stored, wanted in (
-        ("function", taken.name, invocation.spec.name),
-        ("class", taken.class_name or None, invocation.class_name),
-        ("config", taken.config_name or None, invocation.config_name),
-    ):
-        if stored != wanted:
-            return DBOSConflictingWorkflowError(
-                workflow_id,
-                f"Workflow already exists with a different {what} name: {stored}, but is now called as {wanted}",
-            )
-    return None
+    return conflict(workflow_id, taken, invocation.spec.name, invocation.class_name, invocation.config_name)
 
 
 def _id_for(parent: Run | None, step_id: int, options: StartOptions) -> str:
@@ -325,34 +303,31 @@ def _row(
         status = ENQUEUED if options.delay_until_ms is None else DELAYED
         inherits = parent is not None and not options.has_timeout
         deadline_ms = parent.deadline_ms if parent is not None and inherits else None
-    return Entry(
-        BEGIN,
-        (
-            workflow_id,
-            None if parent is None else parent.workflow_id,
-            None if parent is None else parent.owner,
-            status,
-            spec.name,
-            invocation.class_name,
-            invocation.config_name,
-            inputs,
-            serializer.name(),
-            runtime.executor_id,
-            options.app_version or runtime.app_version,
-            runtime.app_id,
-            queue,
-            None if queue is None else options.deduplication_id,
-            (options.priority or 0) if queue is not None else 0,
-            None if queue is None else options.queue_partition_key,
-            options.timeout_ms,
-            deadline_ms,
-            None if queue is None else options.delay_until_ms,
-            None if parent is None else parent.workflow_id,
-            caller.user,
-            caller.assumed_role,
-            None if caller.roles is None else json.dumps(list(caller.roles)),
-            None if run is None else run.owner,
-            0 if run is None else 1,
-            runtime.clock.now_ms(),
-        ),
-    )
+    return NewRow(
+        workflow_uuid=workflow_id,
+        guard_id=None if parent is None else parent.workflow_id,
+        guard_owner=None if parent is None else parent.owner,
+        status=status,
+        name=spec.name,
+        class_name=invocation.class_name,
+        config_name=invocation.config_name,
+        inputs=inputs,
+        serialization=serializer.name(),
+        executor_id=runtime.executor_id,
+        application_version=options.app_version or runtime.app_version,
+        application_id=runtime.app_id,
+        queue_name=queue,
+        deduplication_id=None if queue is None else options.deduplication_id,
+        priority=(options.priority or 0) if queue is not None else 0,
+        queue_partition_key=None if queue is None else options.queue_partition_key,
+        workflow_timeout_ms=options.timeout_ms,
+        workflow_deadline_epoch_ms=deadline_ms,
+        delay_until_epoch_ms=None if queue is None else options.delay_until_ms,
+        parent_workflow_id=None if parent is None else parent.workflow_id,
+        authenticated_user=caller.user,
+        assumed_role=caller.assumed_role,
+        authenticated_roles=None if caller.roles is None else json.dumps(list(caller.roles)),
+        owner_xid=None if run is None else run.owner,
+        recovery_attempts=0 if run is None else 1,
+        created_at=runtime.clock.now_ms(),
+    ).entry

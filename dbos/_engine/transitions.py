@@ -1,6 +1,6 @@
 """The status machine: every statement that changes a workflow's status, and nothing else that does.
 
-    (start)   BEGIN   -> PENDING | ENQUEUED | DELAYED
+    (start)   BEGIN   -> PENDING | ENQUEUED | DELAYED   in `row`
     PENDING   FINISH  -> SUCCESS | ERROR            only by the run that owns it
     DELAYED   PROMOTE -> ENQUEUED                   when its moment has come
     ENQUEUED  CLAIM   -> PENDING                    takes ownership: a new `owner_xid`
@@ -55,54 +55,6 @@ if TYPE_CHECKING:
     from dbos._kernel.schema import Tables
 
 NOW: Any = bindparam("now", type_=BigInteger())
-
-
-@kind(
-    1,
-    rank=0,
-    workflow_uuid=Text(),
-    guard_id=Text(),
-    guard_owner=Text(),
-    status=Text(),
-    name=Text(),
-    class_name=Text(),
-    config_name=Text(),
-    inputs=Text(),
-    serialization=Text(),
-    executor_id=Text(),
-    application_version=Text(),
-    application_id=Text(),
-    queue_name=Text(),
-    deduplication_id=Text(),
-    priority=Integer(),
-    queue_partition_key=Text(),
-    workflow_timeout_ms=BigInteger(),
-    workflow_deadline_epoch_ms=BigInteger(),
-    delay_until_epoch_ms=BigInteger(),
-    parent_workflow_id=Text(),
-    authenticated_user=Text(),
-    assumed_role=Text(),
-    authenticated_roles=Text(),
-    owner_xid=Text(),
-    recovery_attempts=BigInteger(),
-    created_at=BigInteger(),
-)
-def BEGIN(t: Tables, given: FromClause) -> Executable:
-    """A new workflow, unless its id or deduplication id is taken; a child only while its parent may start it."""
-    columns = [name for name in BEGIN.names if not name.startswith("guard_")]
-    allowed = or_(
-        given.c.guard_id.is_(None),
-        exists(
-            select(literal_column("1")).select_from(t.status).where(is_mine(t, given.c.guard_id, given.c.guard_owner))
-        ),
-    )
-    values = [given.c[name] for name in columns]
-    return (  # type: ignore[no-any-return]  # the two dialects' inserts have no common type
-        t.dialect.insert(t.status)
-        .from_select([*columns, "updated_at"], select(*values, given.c.created_at).where(allowed))
-        .on_conflict_do_nothing()
-        .returning(t.status.c.workflow_uuid)
-    )
 
 
 @kind(2, rank=1, **RECORD.columns, class_name=Text(), config_name=Text())

@@ -16,6 +16,7 @@ from dbos._faces.ambient import Instance, clock, instance, registry, runtime, se
 from dbos._faces.config import EXECUTOR_ID_VARIABLE, VERSION_VARIABLE, Config, DBOSConfig
 from dbos._faces.decorators import Decorators
 from dbos._faces.operations import Operations
+from dbos._faces.parts import LOOKS, SERVICES
 from dbos._features import versions
 from dbos._kernel import trace
 from dbos._kernel.migrate import drop_database
@@ -100,7 +101,7 @@ class DBOS(Decorators, Operations):
             clock=clock(),
         )
         try:
-            made.launched = launch(settings, registry)
+            made.launched = launch(settings, registry, LOOKS, SERVICES)
             is_latest = run(versions.enlist(made.launched.runtime.here, settings.app_version))
         except BaseException as error:
             url = config.system_url
