@@ -5,13 +5,26 @@ Decorate functions with `@DBOS.workflow()` and `@DBOS.step()`, then `DBOS(config
 
 from dbos import error
 from dbos._engine.handle import WorkflowHandle, WorkflowHandleAsync
+from dbos._engine.order import EnqueueOptions
 from dbos._engine.step import StepOptions
+from dbos._faces.client import DBOSClient
 from dbos._faces.config import DBOSConfig
 from dbos._faces.dbos import DBOS
+from dbos._faces.debouncer import Debouncer, DebouncerClient
 from dbos._faces.decorators import DBOSConfiguredInstance
 from dbos._faces.migration import run_dbos_database_migrations
-from dbos._faces.options import DBOSContextEnsure, DBOSContextSetAuth, SetWorkflowID, SetWorkflowTimeout
+from dbos._faces.options import (
+    DBOSContextEnsure,
+    DBOSContextSetAuth,
+    SetEnqueueOptions,
+    SetWorkflowID,
+    SetWorkflowTimeout,
+)
+from dbos._faces.queue import Queue
+from dbos._faces.scheduling import ScheduleInput
 from dbos._faces.validation import make_pydantic_args_validator, pydantic_args_validator
+from dbos._features.messages import SendMessage
+from dbos._features.schedules import ClientScheduleInput, WorkflowSchedule
 from dbos._kernel.codec import (
     DBOSPortableJSONSerializer,
     PortableWorkflowError,
@@ -22,13 +35,22 @@ from dbos._kernel.model import StepInfo, VersionInfo, WorkflowStatus, WorkflowSt
 
 __all__ = [
     "DBOS",
+    "ClientScheduleInput",
+    "DBOSClient",
     "DBOSConfig",
     "DBOSConfiguredInstance",
     "DBOSContextEnsure",
     "DBOSContextSetAuth",
     "DBOSPortableJSONSerializer",
+    "Debouncer",
+    "DebouncerClient",
+    "EnqueueOptions",
     "PortableWorkflowError",
+    "Queue",
+    "ScheduleInput",
+    "SendMessage",
     "Serializer",
+    "SetEnqueueOptions",
     "SetWorkflowID",
     "SetWorkflowTimeout",
     "StepInfo",
@@ -36,6 +58,7 @@ __all__ = [
     "VersionInfo",
     "WorkflowHandle",
     "WorkflowHandleAsync",
+    "WorkflowSchedule",
     "WorkflowSerializationFormat",
     "WorkflowStatus",
     "WorkflowStatusString",

@@ -7,12 +7,15 @@
       DBOSNotAuthorizedError                       8  DBOSConflictingWorkflowError                    9
       DBOSUnexpectedStepError                     11  DBOSQueueDeduplicatedError                     12
       DBOSAwaitedWorkflowCancelledError           13  DBOSAwaitedWorkflowMaxRecoveryAttemptsExceeded 14
+      DBOSPatchNondeterminismError                15
+      DBOSStreamTimeoutError                      16  DBOSStreamNondeterminismError                  17
       DBOSConflictingRegistrationError            25  DBOSStepNondeterminismError                    28
       DBOSMisuseError (also an AssertionError)        DBOSSerializationError (also a TypeError)
       DBOSSchemaError                                 DBOSDatabaseUnavailableError
     DBOSBaseException                                 control flow: passes through `except Exception`
       DBOSWorkflowConflictIDError                  1  DBOSWorkflowCancelledError                     10
       DBOSRuntimeEndedError
+    DBOSConcurrentReceiveError                     1  both: an ordinary error under a name that programs know
 
 The constructor's arguments are `args`: that is what pickle calls to rebuild an error, and what other
 DBOS programs find when they read one. `__module__` says `dbos._error`, the path under which they look.
@@ -40,6 +43,9 @@ class DBOSErrorCode(Enum):
     QueueDeduplicated = 12
     AwaitedWorkflowCancelled = 13
     AwaitedWorkflowMaxRecoveryAttemptsExceeded = 14
+    PatchNondeterminism = 15
+    StreamTimeout = 16
+    StreamNondeterminism = 17
     ConflictingRegistrationError = 25
     StepNondeterminism = 28
 
@@ -237,6 +243,21 @@ class DBOSStepNondeterminismError(DBOSException):
         )
 
 
+class DBOSPatchNondeterminismError(DBOSException):
+    """A workflow began another operation while it awaited `DBOS.patch_async`: their order is left to chance."""
+
+    code = DBOSErrorCode.PatchNondeterminism
+
+    def __init__(self, workflow_id: str, step_id: int, patch_name: str) -> None:
+        super().__init__(workflow_id)
+        self.args = (workflow_id, step_id, patch_name)
+        self.workflow_id, self.step_id, self.patch_name = workflow_id, step_id, patch_name
+        self._describe(
+            f"Workflow {workflow_id} ran other operations concurrently with the patch {patch_name!r} (step {step_id}). "
+            "Await DBOS.patch_async before anything else is started."
+        )
+
+
 class DBOSQueueDeduplicatedError(DBOSException):
     """The queue already holds an unfinished workflow with this deduplication id."""
 
@@ -274,6 +295,44 @@ class DBOSAwaitedWorkflowMaxRecoveryAttemptsExceeded(DBOSException):
         self.args = (workflow_id,)
         self.workflow_id = workflow_id
         self._describe(f"Awaited workflow {workflow_id} has exceeded its maximum number of recovery attempts")
+
+
+class DBOSConcurrentReceiveError(DBOSWorkflowConflictIDError, Exception):
+    """A workflow called `recv` for a topic while another `recv` of it waited for the same: which gets what?"""
+
+    def __init__(self, workflow_id: str, topic: str | None = None) -> None:
+        super().__init__(workflow_id)
+        self.args = (workflow_id, topic)
+        self.workflow_id, self.topic = workflow_id, topic
+        which = "messages without a topic" if topic is None else f"messages of topic {topic!r}"
+        self._describe(f"Workflow {workflow_id} is waiting for {which} already; let one recv() follow the other.")
+
+
+class DBOSStreamTimeoutError(DBOSException):
+    """No value arrived on a stream in time, or the stream ended before the value that was asked for."""
+
+    code = DBOSErrorCode.StreamTimeout
+
+    def __init__(self, workflow_id: str, key: str | None = None, timeout_seconds: float | None = None) -> None:
+        super().__init__(workflow_id)
+        self.args = (workflow_id, key, timeout_seconds)
+        self.workflow_id, self.key, self.timeout_seconds = workflow_id, key, timeout_seconds
+        within = "" if timeout_seconds is None else f" within {timeout_seconds} seconds"
+        self._describe(f"No value arrived on stream {key} of workflow {workflow_id}{within}")
+
+
+class DBOSStreamNondeterminismError(DBOSException):
+    """A workflow read two streams at the same time: which value came first would be chance, and not repeatable."""
+
+    code = DBOSErrorCode.StreamNondeterminism
+
+    def __init__(self, workflow_id: str) -> None:
+        super().__init__(workflow_id)
+        self.args = (workflow_id,)
+        self.workflow_id = workflow_id
+        self._describe(
+            f"Workflow {workflow_id} read two streams at once. Read one after the other, or each in a child workflow."
+        )
 
 
 class DBOSMisuseError(_OneMessage, AssertionError):

@@ -344,6 +344,9 @@ def _settle(act: Callable[[], object]) -> object:
 
 
 def _described(status: WorkflowStatus) -> object:
+    found = DBOS.list_workflow_steps(status.workflow_id)
+    # Whether these had to wait is chance: the record of the wait comes only with it.
+    waiting = {each["function_id"] + 1 for each in found if each["function_name"] in ("DBOS.recv", "DBOS.getEvent")}
     steps = [
         (
             step["function_id"],
@@ -352,7 +355,8 @@ def _described(status: WorkflowStatus) -> object:
             repr(step["error"]),
             step["child_workflow_id"],
         )
-        for step in DBOS.list_workflow_steps(status.workflow_id)
+        for step in found
+        if step["function_id"] not in waiting
     ]
     return status.status, status.name, repr(status.output), repr(status.error), steps
 

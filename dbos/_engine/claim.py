@@ -11,8 +11,9 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dbos._engine.transitions import ADOPT, BURY, CANCEL, CLAIM, CLAIMED
-from dbos._kernel.bell import done
+from dbos._engine.flow import Flow, Taken
+from dbos._engine.transitions import ADOPT, BURY, CANCEL, CLAIM, CLAIM_PARTITION, CLAIMED
+from dbos._kernel.bell import done, queued
 from dbos._kernel.journal import load
 from dbos._kernel.model import Recorded
 from dbos._kernel.scope import Caller, Run
@@ -20,8 +21,10 @@ from dbos._kernel.scope import Caller, Run
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dbos._engine.queue import QueueSpec
     from dbos._engine.registry import WorkflowSpec
     from dbos._engine.runtime import Runtime
+    from dbos._kernel.bell import Channel
     from dbos._kernel.scope import Here
     from dbos._kernel.statement import Conn, Row
 
@@ -44,26 +47,35 @@ class Claims(NamedTuple):
 
     taken: list[Claimed]
     ended: list[str]
+    #: For a queue with limits: when a rate lets the next one start, and the partition that was served last.
+    due_ms: int | None = None
+    partition: str = ""
 
 
-def claim_work(runtime: Runtime, owner: str, queue: str, most: int) -> Callable[[Conn], Claims]:
-    """The transaction that takes the next workflows of a queue."""
+def claim_work(runtime: Runtime, owner: str, queue: QueueSpec, most: int, after: str) -> Callable[[Conn], Claims]:
+    """The transaction that takes the next workflows of a queue; of partitions, those after the given one first."""
     specs, targets = dict(runtime.registry.workflows), runtime.registry.targets()
+    whose = {
+        "queue": queue.name,
+        "names": list(specs),
+        "targets": targets,
+        "owner": owner,
+        "executor_id": runtime.executor_id,
+        "version": runtime.app_version,
+    }
 
-    def take(conn: Conn) -> list[Row]:
-        return conn.run(
-            CLAIM,
-            queue=queue,
-            names=list(specs),
-            targets=targets,
-            most=most,
-            owner=owner,
-            executor_id=runtime.executor_id,
-            version=runtime.app_version,
-            now=runtime.clock.now_ms(),
-        )
+    def take(conn: Conn) -> Taken:
+        def next_ones(number: int, now_ms: int, partition: str | None) -> list[Row]:
+            if partition is None:
+                return conn.run(CLAIM, most=number, now=now_ms, **whose)
+            return conn.run(CLAIM_PARTITION, most=number, now=now_ms, partition=partition, **whose)
 
-    return _claiming(runtime, owner, take, specs)
+        now_ms = runtime.clock.now_ms()
+        if not queue.is_limited:
+            return Taken(next_ones(most, now_ms, None))
+        return Flow(conn, queue, runtime.taken_from(queue.name), now_ms, next_ones).claim(most, after)
+
+    return _claiming(runtime, owner, take, specs, (queued(queue.name),) if queue.is_freed_by_ends else ())
 
 
 def adopt_work(
@@ -71,8 +83,8 @@ def adopt_work(
 ) -> Callable[[Conn], Claims]:
     """The transaction that takes one workflow which nobody runs; nothing is taken if somebody was faster."""
 
-    def take(conn: Conn) -> list[Row]:
-        return conn.run(
+    def take(conn: Conn) -> Taken:
+        found = conn.run(
             ADOPT,
             workflow_id=workflow_id,
             seen_owner=seen_owner or "",
@@ -81,32 +93,48 @@ def adopt_work(
             version=runtime.app_version,
             now=runtime.clock.now_ms(),
         )
+        return Taken(found)
 
     return _claiming(runtime, owner, take, {spec.name: spec})
 
 
 def _claiming(
-    runtime: Runtime, owner: str, take: Callable[[Conn], list[Row]], specs: dict[str, WorkflowSpec]
+    runtime: Runtime,
+    owner: str,
+    take: Callable[[Conn], Taken],
+    specs: dict[str, WorkflowSpec],
+    frees: tuple[Channel, ...] = (),
 ) -> Callable[[Conn], Claims]:
     tries = 0
+    begun: list[Run] = []
 
     def work(conn: Conn) -> Claims:
         nonlocal tries
         tries += 1
         # A second try means that the first one's answer was lost: it may have been committed.
         rows = conn.run(CLAIMED, owner=owner) if tries > 1 else []
-        return _take(runtime, conn, rows or take(conn), owner, specs)
+        while begun:
+            runtime.leave(begun.pop())
+        taken = Taken(rows) if rows else take(conn)
+        claims = _sort_out(runtime, conn, taken.rows, owner, specs)
+        for each in claims.taken:
+            each.run.frees = frees
+            # Before the commit: who cancels the workflow after that is heard.
+            runtime.enter(each.run)
+            begun.append(each.run)
+        return claims._replace(due_ms=taken.due_ms, partition=taken.partition)
 
     return work
 
 
-def _take(runtime: Runtime, conn: Conn, rows: list[Row], owner: str, specs: dict[str, WorkflowSpec]) -> Claims:
+def _sort_out(runtime: Runtime, conn: Conn, rows: list[Row], owner: str, specs: dict[str, WorkflowSpec]) -> Claims:
+    """The runs of these rows in the order in which they are to begin, and those that are ended instead."""
     claims = Claims([], [])
     if not rows:
         return claims
     now = runtime.clock.now_ms()
     journals = load(conn, [row.workflow_uuid for row in rows])
-    for row in rows:
+    for row in sorted(rows, key=_turn):
         spec = specs[row.name]
         most = spec.max_recovery_attempts
         if most is not None and row.recovery_attempts > most + 1:
@@ -123,11 +151,16 @@ def _take(runtime: Runtime, conn: Conn, rows: list[Row], owner: str, specs: dict
     return claims
 
 
+def _turn(row: Row) -> tuple[int, int, int]:
+    return row.priority, row.created_at, getattr(row, "arrival", 0)
+
+
 def _run_of(runtime: Runtime, row: Row, owner: str, journal: dict[int, Recorded]) -> Run:
     run = Run(runtime, row.workflow_uuid, owner, row.name)
     run.journal, run.is_recovered = journal, True
     run.deadline_ms = row.workflow_deadline_epoch_ms
     run.format = row.serialization
+    run.queue = None if row.queue_name is None else (row.queue_name, row.queue_partition_key)
     roles: Any = json.loads(row.authenticated_roles) if row.authenticated_roles else None
     run.caller = Caller(row.authenticated_user, tuple(roles) if roles else None, row.assumed_role)
     return run
@@ -140,7 +173,5 @@ async def adopt(
     owner = runtime.new_owner()
     with runtime.new_rows(owner):
         claims = await here.tx(adopt_work(runtime, owner, spec, workflow_id, seen_owner))
-        for each in claims.taken:
-            runtime.enter(each.run)
     runtime.bell.ring(map(done, claims.ended))
     return claims.taken[0] if claims.taken else None

@@ -1,38 +1,64 @@
 """The dispatcher: takes what waits on the queues this process serves, and runs it.
 
-It sleeps until something is enqueued, a delay ends or code is registered, and claims in batches. It does not
-take more than this process can begin: runs that merely wait (for a message, a child, a moment) do not count, so
-parents that wait for their children never keep those from being claimed.
+It sleeps until something is enqueued, room is made or code is registered, and claims in batches, one queue after
+the other. It does not take more than this process can begin: runs that merely wait (for a message, a child, a
+moment) do not count, so parents that wait for their children never keep those from being claimed.
+
+A queue with a polling interval longer than the default is looked at so often and not when something is rung: that
+is what whoever sets it asks for. Any other is looked at at once.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
+from sqlalchemy import bindparam, literal_column, or_, select
+
 from dbos._engine.claim import claim_work
+from dbos._engine.queue import INTERNAL
 from dbos._engine.runtime import ROOM
-from dbos._engine.transitions import NEXT_DELAY, PROMOTE
+from dbos._engine.transitions import FORGET_DEBOUNCES, NEXT_DELAY, PROMOTE
 from dbos._engine.workflow import execute_claimed
-from dbos._kernel.bell import done, queued
+from dbos._kernel.bell import DELAYS, done, queued
 from dbos._kernel.lane import Tx
-from dbos._kernel.model import INTERNAL_QUEUE
+from dbos._kernel.model import ENQUEUED
 from dbos._kernel.plan import perform
 from dbos._kernel.service import Service
+from dbos._kernel.statement import statement
+from dbos._kernel.store import Aside
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy.sql.expression import Executable
 
     from dbos._engine.claim import Claimed
+    from dbos._engine.queue import QueueSpec
     from dbos._engine.runtime import Runtime
     from dbos._kernel.bell import Channel
+    from dbos._kernel.schema import Tables
     from dbos._kernel.statement import Conn
+
+logger = logging.getLogger("dbos")
 
 # So many are claimed by one statement.
 BATCH = 100
-# Rung when a function is registered.
+# Rung when a function or a queue is registered.
 REGISTERED = ("registered", "")
-# Rung when the delay of a workflow is set.
-DELAYED = ("delay", "")
+
+
+class Line:
+    """A queue that is served here, and how far."""
+
+    def __init__(self, spec: QueueSpec) -> None:
+        self.spec = spec
+        #: There may be something to take.
+        self.is_rung = True
+        #: When to look although nothing was rung.
+        self.due_ms: int | None = None
+        #: The partition that was served last.
+        self.partition = ""
 
 
 class Dispatcher(Service):
@@ -43,52 +69,118 @@ class Dispatcher(Service):
     def __init__(self, runtime: Runtime) -> None:
         super().__init__(runtime.bell, runtime.clock)
         self.runtime = runtime
-        #: The queues this process takes work from.
-        self.queues: list[str] = [INTERNAL_QUEUE]
+        #: The names of the queues to serve besides the internal one; None: all there are.
+        self.wanted: frozenset[str] | None = runtime.registry.listened
+        self._lines: dict[str, Line] = {}
+        self._find_lines()
 
     def channels(self) -> Sequence[Channel]:
-        return [REGISTERED, ROOM, DELAYED, *(queued(name) for name in self.queues)]
+        rung = [queued(line.spec.name) for line in self._lines.values() if line.spec.looks_every_ms is None]
+        return [REGISTERED, ROOM, *rung]
 
     def tick(self) -> int | None:
-        due_ms = self.promote()
-        for queue in self.queues:
-            self.drain(queue)
-        return due_ms
+        now_ms = self.clock.now_ms()
+        for line in self._lines.values():
+            if queued(line.spec.name) in self.heard or (line.due_ms is not None and line.due_ms <= now_ms):
+                line.is_rung = True
+        if (REGISTERED in self.heard or ROOM in self.heard) and self._find_lines():
+            return now_ms  # once more, when we listen to the new ones: what is enqueued until then would be missed
+        # In turns, a batch of each: a long queue does not keep the others waiting.
+        while rung := [line for line in self._lines.values() if line.is_rung]:
+            for line in rung:
+                if self.runtime.room() <= 0:
+                    return None  # until some is made
+                self._take_batch(line)
+        return min((line.due_ms for line in self._lines.values() if line.due_ms is not None), default=None)
 
-    def promote(self) -> int | None:
-        """Make delayed workflows ready; say when the next one will be."""
-        due_ms = self.runtime.store.read(_next_delay)
-        if due_ms is None or due_ms > self.clock.now_ms():
-            return due_ms
+    def _find_lines(self) -> bool:
+        """Serve the queues that are declared now; say whether there are new ones.
 
-        def work(conn: Conn) -> tuple[set[str], int | None]:
-            promoted = conn.run(PROMOTE, now=self.clock.now_ms())
-            return {row.queue_name for row in promoted if row.queue_name}, _next_delay(conn)
+        Code that came meanwhile may be what waits on any of them.
+        """
+        known = set(self._lines)
+        specs = self.runtime.queues()
+        for name, spec in specs.items():
+            if name != INTERNAL.name and self.wanted is not None and name not in self.wanted:
+                continue
+            line = self._lines.setdefault(name, Line(spec))
+            line.spec = spec
+            line.is_rung = line.is_rung or spec.looks_every_ms is None
+        for name in known - set(specs):
+            del self._lines[name]
+        return not known.issuperset(self._lines)
 
-        queues, due_ms = perform(Tx(self.runtime.store.lane, work))
-        self.bell.ring([queued(name) for name in queues])
-        return due_ms
-
-    def drain(self, queue: str) -> None:
-        """Take what waits on a queue while there is room for it."""
-        while (room := self.runtime.room()) > 0:
-            owner = self.runtime.new_owner()
-            with self.runtime.new_rows(owner):
-                work = claim_work(self.runtime, owner, queue, min(room, BATCH))
-                claims = perform(Tx(self.runtime.store.lane, work))
-                for each in claims.taken:
-                    self.runtime.enter(each.run)
-            self.bell.ring(map(done, claims.ended))
-            for each in claims.taken:
-                self.begin(each)
-            if len(claims.taken) + len(claims.ended) < min(room, BATCH):
-                return
+    def _take_batch(self, line: Line) -> None:
+        """Take one batch of what waits on a queue, and begin it."""
+        runtime, most = self.runtime, min(self.runtime.room(), BATCH)
+        interval_ms = line.spec.looks_every_ms
+        owner = runtime.new_owner()
+        with runtime.new_rows(owner):
+            work = claim_work(runtime, owner, line.spec, most, line.partition)
+            claims = perform(Aside(runtime.store, work))
+        line.partition = claims.partition
+        line.due_ms = claims.due_ms if interval_ms is None else self.clock.now_ms() + interval_ms
+        number = len(claims.taken) + len(claims.ended)
+        line.is_rung = number >= most or (number > 0 and line.spec.each is not None)
+        self.bell.ring(map(done, claims.ended))
+        for each in claims.taken:
+            self.begin(each)
 
     def begin(self, claimed: Claimed) -> None:
         runtime = self.runtime
         runtime.spawn(lambda: execute_claimed(runtime, claimed), is_async=claimed.spec.is_async, on_this_loop=False)
 
 
+class Promoter(Service):
+    """Makes delayed workflows ready when their moment comes."""
+
+    name = "promoter"
+
+    def __init__(self, runtime: Runtime) -> None:
+        super().__init__(runtime.bell, runtime.clock)
+        self.runtime = runtime
+
+    def channels(self) -> Sequence[Channel]:
+        return [DELAYS]
+
+    def tick(self) -> int | None:
+        due_ms = self.runtime.store.read(_next_delay)
+        if due_ms is None or due_ms > self.clock.now_ms():
+            return due_ms
+
+        def work(conn: Conn) -> tuple[set[str], int | None]:
+            promoted = conn.run(PROMOTE, now=self.clock.now_ms())
+            conn.run(FORGET_DEBOUNCES, workflow_ids=[row.workflow_uuid for row in promoted])
+            return {row.queue_name for row in promoted if row.queue_name}, _next_delay(conn)
+
+        queues, due_ms = perform(Tx(self.runtime.store.lane, work))
+        self.bell.ring([queued(name) for name in queues])
+        return due_ms
+
+
 def _next_delay(conn: Conn) -> int | None:
     row = conn.first(NEXT_DELAY)
     return None if row is None else row.due
+
+
+# -- what is looked for ----------------------------------------------------------------------------------------
+
+
+@statement
+def WAITING(t: Tables) -> Executable:
+    """Whether a queue has work for a version."""
+    c = t.status.c
+    mine = or_(c.application_version.is_(None), c.application_version == bindparam("version"))
+    return select(literal_column("1")).where(c.queue_name == bindparam("queue"), c.status == ENQUEUED, mine).limit(1)
+
+
+def looks(runtime: Runtime) -> dict[str, Callable[[Conn, list[str]], list[str]]]:
+    """How to find, for those that wait here, what other processes have put on queues."""
+
+    def look_for_queued(conn: Conn, queues: list[str]) -> list[str]:
+        return [name for name in queues if conn.run(WAITING, queue=name, version=runtime.app_version)]
+
+    def look_for_delayed(conn: Conn, _: list[str]) -> list[str]:
+        return [""] if _next_delay(conn) is not None else []
+
+    return {"queue": look_for_queued, "delay": look_for_delayed}

@@ -141,7 +141,12 @@ async def retrieve_workflow(here: Here, workflow_id: str, existing_workflow: boo
     """
     if not existing_workflow:
         return Reference(here.ground, workflow_id, may_be_missing=True)
-    if await get_workflow_status.plan(here, workflow_id) is None:
+    if here.in_body:
+        exists = await get_workflow_status.plan(here, workflow_id) is not None
+    else:
+        refuse_in_transaction(here, "DBOS.getStatus")
+        exists = bool(await here.read(lambda conn: conn.run(STATUSES, workflow_ids=[workflow_id])))
+    if not exists:
         raise DBOSNonExistentWorkflowError("target", workflow_id)
     return Reference(here.ground, workflow_id, here.ground.running(workflow_id))
 

@@ -13,9 +13,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import bindparam, or_, select
+from sqlalchemy import select
 
-from dbos._engine.dispatch import REGISTERED, Dispatcher
+from dbos._engine import dispatch
+from dbos._engine.dispatch import REGISTERED, Dispatcher, Promoter
 from dbos._engine.ownership import Keeper, living
 from dbos._engine.recovery import recover
 from dbos._engine.runtime import Runtime
@@ -23,7 +24,7 @@ from dbos._kernel.bell import Bell
 from dbos._kernel.codec import Codec
 from dbos._kernel.ear import ear_for
 from dbos._kernel.migrate import ensure_database, migrate
-from dbos._kernel.model import ENQUEUED, PENDING
+from dbos._kernel.model import PENDING
 from dbos._kernel.plan import run
 from dbos._kernel.statement import statement
 from dbos._kernel.store import Store
@@ -146,7 +147,7 @@ def launch(
         keeper, dispatcher = Keeper(runtime), Dispatcher(runtime)
         keeper.take_lease()
         undo.callback(keeper.release)
-        services = [ear_for(runtime), keeper, dispatcher, *(make(runtime) for make in more_services)]
+        services = [ear_for(runtime), keeper, dispatcher, Promoter(runtime), *(make(runtime) for make in more_services)]
         launched = Launched(runtime, registry, services, keeper)
         registry.on_change.append(launched._on_change)  # noqa: SLF001 - its own
         undo.callback(registry.on_change.remove, launched._on_change)  # noqa: SLF001 - its own
@@ -186,7 +187,8 @@ def _open(settings: Settings, registry: Registry, undo: ExitStack) -> Runtime:
     undo.callback(runtime.application.close)
     runtime.application.prepare()
     bell.add_look("stop", lambda conn, ids: look_for_stop(runtime, conn, ids))
-    bell.add_look("queue", lambda conn, names: look_for_queued(runtime, conn, names))
+    for kind, look in dispatch.looks(runtime).items():
+        bell.add_look(kind, look)
     return runtime
 
 
@@ -204,16 +206,3 @@ def look_for_stop(runtime: Runtime, conn: Conn, workflow_ids: list[str]) -> list
     owners = {row.workflow_uuid: row.owner_xid for row in conn.run(OWNERS, workflow_ids=workflow_ids)}
     ours = [(workflow_id, runtime.running(workflow_id)) for workflow_id in workflow_ids]
     return [workflow_id for workflow_id, run in ours if run is not None and owners.get(workflow_id) != run.owner]
-
-
-@statement
-def WAITING(t: Tables) -> Executable:
-    """Which of these queues have work for a version."""
-    c = t.status.c
-    mine = or_(c.application_version.is_(None), c.application_version == bindparam("version"))
-    return select(c.queue_name).distinct().where(t.dialect.among(c.queue_name, "queues"), c.status == ENQUEUED, mine)
-
-
-def look_for_queued(runtime: Runtime, conn: Conn, queues: list[str]) -> list[str]:
-    """The queues of ours that have work for us."""
-    return [row.queue_name for row in conn.run(WAITING, queues=queues, version=runtime.app_version)]

@@ -14,11 +14,15 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from dbos._engine.queue import QueueSpec
 from dbos._kernel.codec import WorkflowSerializationFormat
 from dbos._kernel.model import STEP_WORKFLOW_PREFIX, TARGET_SEPARATOR
 from dbos.error import DBOSConflictingRegistrationError, DBOSWorkflowFunctionNotFoundError
+
+if TYPE_CHECKING:
+    from dbos._kernel.cron import Cron
 
 logger = logging.getLogger("dbos")
 
@@ -43,6 +47,14 @@ class WorkflowSpec:
     validate: Validator | None = None
 
 
+@dataclass(slots=True, eq=False)
+class Scheduled:
+    """A function that is run by the clock as long as there is a process that has it."""
+
+    fn: Callable[..., Any]
+    cron: Cron
+
+
 class Registry:
     """Everything that is decorated in this process."""
 
@@ -50,6 +62,10 @@ class Registry:
         self.workflows: dict[str, WorkflowSpec] = {}
         self.classes: dict[str, type] = {}
         self.instances: dict[tuple[str, str], object] = {}
+        self.queues: dict[str, QueueSpec] = {}
+        self.scheduled: dict[str, Scheduled] = {}
+        #: The queues that this process serves besides the internal one; None: all that it knows.
+        self.listened: frozenset[str] | None = None
         self.on_change: list[Callable[[], None]] = []
         self._kinds: dict[str, Kind] = {}
         self._lock = threading.Lock()
@@ -57,8 +73,9 @@ class Registry:
     def clear(self) -> None:
         """Forget all functions, classes and instances."""
         with self._lock:
-            for known in (self.workflows, self.classes, self.instances, self._kinds):
+            for known in (self.workflows, self.classes, self.instances, self.queues, self.scheduled, self._kinds):
                 known.clear()
+            self.listened = None
 
     def add(self, kind: Kind, spec: WorkflowSpec) -> None:
         """Register a function. For a step or transaction, `spec` is the hidden workflow that runs it alone."""
@@ -74,6 +91,20 @@ class Registry:
                 logger.warning("Duplicate registration of function '%s'. The later one replaces the earlier.", public)
             self._kinds[public] = kind
             self.workflows[spec.name] = spec
+        self._changed()
+
+    def add_scheduled(self, fn: Callable[..., Any], cron: Cron) -> None:
+        """Have a function run by the clock."""
+        with self._lock:
+            self.scheduled[getattr(fn, NAME_ATTRIBUTE, fn.__qualname__)] = Scheduled(fn, cron)
+        self._changed()
+
+    def add_queue(self, spec: QueueSpec) -> None:
+        """Declare a queue."""
+        with self._lock:
+            if spec.name in self.queues:
+                raise Exception(f"Queue {spec.name} has already been declared")  # noqa: TRY002 - as for classes
+            self.queues[spec.name] = spec
         self._changed()
 
     def add_class(self, cls: type, name: str | None) -> None:

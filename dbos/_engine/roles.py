@@ -6,12 +6,15 @@ import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from dbos.error import DBOSNotAuthorizedError
 
 if TYPE_CHECKING:
     from dbos._kernel.scope import Caller
 
+# The attributes of the innermost function, by the outermost: asked at every call.
+_marks: WeakKeyDictionary[Callable[..., Any], dict[str, Any]] = WeakKeyDictionary()
 OWN, OF_CLASS = "dbos_required_roles", "dbos_default_required_roles"
 
 
@@ -31,7 +34,9 @@ def require_of_class(cls: type, roles: list[str]) -> None:
 
 def roles_of(fn: Callable[..., Any]) -> list[str]:
     """The roles of which a caller needs one; none: everybody may call."""
-    marks = vars(inspect.unwrap(fn))
+    marks = _marks.get(fn)
+    if marks is None:
+        marks = _marks[fn] = vars(inspect.unwrap(fn))
     roles: list[str] = marks.get(OWN, marks.get(OF_CLASS, []))
     return roles
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import BigInteger, Integer, Text, bindparam, exists, literal_column, or_, select
 
-from dbos._kernel.bell import queued
+from dbos._kernel.bell import DELAYS, queued
 from dbos._kernel.journal import is_mine
 from dbos._kernel.model import DELAYED, ENQUEUED
 from dbos._kernel.naming import checked_id, new_id
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy import FromClause
     from sqlalchemy.sql.expression import Executable
 
+    from dbos._kernel.bell import Channel
     from dbos._kernel.codec import WorkflowSerializationFormat
     from dbos._kernel.schema import Tables
     from dbos._kernel.scope import Ground, Here
@@ -197,9 +198,8 @@ async def place(here: Here, order: Order) -> str:
     """
     workflow_id = new_id() if order.workflow_id is None else checked_id(order.workflow_id, "A workflow ID")
     row = row_of(here.ground, order, workflow_id)
-    held = {"queue": order.queue, "deduplication_id": order.deduplication_id}
     while True:
-        (created,) = await here.put(row.entry, rings=[queued(order.queue)])
+        (created,) = await here.put(row.entry, rings=rings_of(order.queue, order.delay_until_ms))
         if created:
             return workflow_id
         taken = await here.read(lambda conn: conn.first(TAKEN, workflow_id=workflow_id))
@@ -207,12 +207,25 @@ async def place(here: Here, order: Order) -> str:
             refuse_conflict(workflow_id, taken, order.name, order.class_name, order.config_name)
             return workflow_id
         if order.deduplication_id is not None:
-            holder = await here.read(lambda conn: conn.first(HOLDER, **held))
+            holder = await find_holder(here, order.queue, order.deduplication_id)
             if holder is not None:
-                if order.returns_existing:
+                if order.returns_existing and holder.name == order.name:
                     return str(holder.workflow_uuid)
                 raise DBOSQueueDeduplicatedError(workflow_id, order.queue, order.deduplication_id)
         # Whoever was in the way is gone: deleted, or ended, between our looks.
+
+
+def rings_of(queue: str | None, delay_until_ms: int | None) -> tuple[Channel, ...]:
+    """Who is to hear of a workflow that was put on a queue: its dispatchers, now or when its moment comes."""
+    if queue is None:
+        return ()
+    return (queued(queue),) if delay_until_ms is None else (DELAYS,)
+
+
+async def find_holder(here: Here, queue: str, deduplication_id: str) -> Row | None:
+    """The workflow that holds a deduplication id on a queue."""
+    held = {"queue": queue, "deduplication_id": deduplication_id}
+    return await here.read(lambda conn: conn.first(HOLDER, **held))
 
 
 def conflict(

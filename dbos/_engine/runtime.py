@@ -10,11 +10,13 @@ import asyncio
 import logging
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from dbos._engine.queue import INTERNAL, QueueSpec
 from dbos._engine.transitions import OWNER_ID_LENGTH
 from dbos._kernel.bell import stop
 from dbos._kernel.plan import Effect, arun, loop_is_running, run
@@ -72,6 +74,8 @@ class Runtime(Ground):
         self.runs: dict[str, Run] = {}
         #: Owners under which rows may be committed already whose runs are not among `runs` yet.
         self.beginning: set[str] = set()
+        #: The queues that are registered in the database, as last seen.
+        self.registered_queues: dict[str, QueueSpec] = {}
         self._is_full = False
         self._claims = 0
         self._claims_lock = threading.Lock()
@@ -95,6 +99,11 @@ class Runtime(Ground):
             self.bell.add(run.stops, [stop(run.workflow_id)])
         try:
             yield
+        except BaseException:
+            for begun in list(self.runs.values()):
+                if begun.owner == owner:
+                    self.leave(begun)
+            raise
         finally:
             self.beginning.discard(owner)
             if run is not None and self.runs.get(run.workflow_id) is not run:
@@ -118,6 +127,15 @@ class Runtime(Ground):
         if self.runs.get(run.workflow_id) is run:
             del self.runs[run.workflow_id]
         self.made_room()
+
+    def queues(self) -> dict[str, QueueSpec]:
+        """The queues that are known here, by name. What code declares goes before what the database says."""
+        return {INTERNAL.name: INTERNAL, **self.registered_queues, **self.registry.queues}
+
+    def taken_from(self, queue: str) -> Counter[str | None]:
+        """How many runs here were taken from a queue, by partition."""
+        places = (run.queue for run in list(self.runs.values()))
+        return Counter(place[1] for place in places if place is not None and place[0] == queue)
 
     def room(self) -> int:
         """How many more workflows this process can begin. Notes that it is full, if it is."""

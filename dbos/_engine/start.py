@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 from dbos._engine.claim import Claimed, adopt
 from dbos._engine.result import GET_RESULT, await_ending, ending_entry, record_ending
 from dbos._engine.roles import authorize, in_role, roles_of
-from dbos._engine.row import TAKEN, NewRow, conflict
+from dbos._engine.row import TAKEN, NewRow, conflict, find_holder, rings_of
 from dbos._engine.runtime import Runtime
 from dbos._engine.transitions import RECORD_CHILD
 from dbos._engine.workflow import Ending, execute, execute_claimed
-from dbos._kernel.bell import queued
 from dbos._kernel.journal import (
     STANDING,
     answer,
@@ -37,6 +36,7 @@ from dbos._kernel.scope import CALLER, OPTIONS, Run
 from dbos._kernel.statement import Entry
 from dbos.error import (
     DBOSConflictingWorkflowError,
+    DBOSException,
     DBOSMisuseError,
     DBOSQueueDeduplicatedError,
     MaxRecoveryAttemptsExceededError,
@@ -124,19 +124,37 @@ async def background(here: Here, invocation: Invocation) -> Started:
 
 async def enqueue(here: Here, invocation: Invocation, queue: str) -> Started:
     """Put a workflow on a queue."""
-    runtime, parent = _where(here, invocation)
+    runtime, parent = _where(here, invocation, queue)
     return await _begin(here, runtime, invocation, parent.next_step() if parent is not None else 0, queue)
 
 
-def _where(here: Here, invocation: Invocation) -> tuple[Runtime, Run | None]:
+def _where(here: Here, invocation: Invocation, queue: str | None = None) -> tuple[Runtime, Run | None]:
     """The runtime, and the workflow whose child this will be."""
     refuse_in_transaction(here, invocation.spec.name)
+    if queue is None:
+        _refuse_options(invocation)
     if here.run is not None and not here.in_body:
         raise DBOSMisuseError(
             f"The workflow {invocation.spec.name} cannot be started from inside a step. Start it from the workflow."
         )
     assert isinstance(here.ground, Runtime)
     return here.ground, here.run
+
+
+def _refuse_options(invocation: Invocation) -> None:
+    """What a `SetEnqueueOptions` block wants would be lost on a workflow that is started at once."""
+    options = OPTIONS.get()
+    for name, value in (
+        ("deduplication_id", options.deduplication_id),
+        ("priority", options.priority),
+        ("queue_partition_key", options.queue_partition_key),
+        ("delay_seconds", options.delay_until_ms),
+    ):
+        if value is not None:
+            raise DBOSException(
+                f"Workflow {invocation.spec.name} is not being enqueued, so {name} of SetEnqueueOptions has no meaning for "
+                "it. Enqueue it, or start it outside of the block."
+            )
 
 
 async def _run_here(
@@ -169,25 +187,46 @@ async def _begin(
         await ensure_running(parent)
     options = OPTIONS.get()
     workflow_id = _id_for(parent, step_id, options)
+    while True:
+        started = await _try_to_begin(here, runtime, invocation, step_id, workflow_id, queue, options)
+        if started is not None:
+            return started
+
+
+async def _try_to_begin(
+    here: Here,
+    runtime: Runtime,
+    invocation: Invocation,
+    step_id: int,
+    workflow_id: str,
+    queue: str | None,
+    options: StartOptions,
+) -> Started | None:
+    """Insert the row or attach. None: what was in the way was deleted, or ended, between our looks."""
+    parent = here.run
     run = None if queue is not None else _new_run(runtime, invocation, workflow_id, options, parent)
     row = _row(runtime, invocation, workflow_id, run, queue, options, parent)
-    rings = () if queue is None else (queued(queue),)
     with nullcontext() if run is None else runtime.new_rows(run.owner, run):
         if parent is None:
-            (created,) = await here.put(row, rings=rings)
+            (created,) = await here.put(row, rings=rings_of(queue, options.delay_until_ms))
         else:
-            created = await _begin_child(here, parent, invocation, step_id, workflow_id, row, options, queue)
-        if created and run is not None:
-            runtime.enter(run)
-            run.confirm()
-        attached = (
-            Started(workflow_id, run) if created else await _attach(here, runtime, invocation, workflow_id, queue, run)
-        )
-    if attached is not None:
+            child_id, created = await _begin_child(here, parent, invocation, step_id, workflow_id, row, options, queue)
+            if child_id != workflow_id:
+                return Started(child_id)
+        if created:
+            if run is not None:
+                runtime.enter(run)
+                run.confirm()
+            return Started(workflow_id, run)
+        attached = await _attach(here, runtime, invocation, workflow_id, queue, run)
+    if attached is not None or queue is None or options.deduplication_id is None:
         return attached
-    if queue is not None and options.deduplication_id is not None:
+    holder = await find_holder(here, queue, options.deduplication_id)
+    if holder is None:
+        return None
+    if not options.returns_existing or holder.name != invocation.spec.name:
         raise DBOSQueueDeduplicatedError(workflow_id, queue, options.deduplication_id)
-    return await _begin(here, runtime, invocation, step_id, queue)  # deleted between our two looks
+    return Started(holder.workflow_uuid)
 
 
 async def _begin_child(
@@ -199,26 +238,28 @@ async def _begin_child(
     row: Entry,
     options: StartOptions,
     queue: str | None,
-) -> bool:
-    """Insert a child's row with its parent's record. A start that fails is the parent's recorded error."""
+) -> tuple[str, bool]:
+    """Insert a child's row with its parent's record; the id that is recorded, and whether the row is new.
+
+    A start that fails is the parent's recorded error.
+    """
     name = invocation.spec.name
-    link = Entry(
-        RECORD_CHILD,
-        (*record(parent, step_id, name, child_id=workflow_id).row, invocation.class_name, invocation.config_name),
-    )
-    rings = () if queue is None else (queued(queue),)
-    linked, created = await here.put(link, row, rings=rings)
+    link = _link(parent, step_id, invocation, workflow_id)
+    linked, created = await here.put(link, row, rings=rings_of(queue, options.delay_until_ms))
     if linked:
         parent.confirm()
-        return created
+        return workflow_id, created
     standing = await here.read(lambda conn: conn.first(STANDING, workflow_id=parent.workflow_id, step_id=step_id))
     check_standing(parent, standing)
     assert standing is not None
     if standing.child_workflow_id == workflow_id:  # ours after all: the first answer was lost
-        return created
+        return workflow_id, created
     taken = await here.read(lambda conn: conn.first(TAKEN, workflow_id=workflow_id))
     error: Exception
     if taken is None:
+        holder_id = await _join_holder(here, parent, invocation, step_id, options, queue)
+        if holder_id is not None:
+            return holder_id, False
         error = DBOSQueueDeduplicatedError(workflow_id, queue or "", options.deduplication_id or "")
     else:
         error = _conflict(invocation, workflow_id, taken) or DBOSConflictingWorkflowError(
@@ -228,6 +269,26 @@ async def _begin_child(
     text = here.ground.codec.encode_error(error, serializer)
     await commit(here, record(parent, step_id, name, error=text, serialization=serializer.name()))
     raise error
+
+
+def _link(parent: Run, step_id: int, invocation: Invocation, child_id: str) -> Entry:
+    """The parent's record of having started this child."""
+    columns = record(parent, step_id, invocation.spec.name, child_id=child_id).row
+    return Entry(RECORD_CHILD, (*columns, invocation.class_name, invocation.config_name))
+
+
+async def _join_holder(
+    here: Here, parent: Run, invocation: Invocation, step_id: int, options: StartOptions, queue: str | None
+) -> str | None:
+    """Record as the child whoever holds the deduplication id, where that is wanted and of the same function."""
+    if queue is None or options.deduplication_id is None or not options.returns_existing:
+        return None
+    holder = await find_holder(here, queue, options.deduplication_id)
+    if holder is None or holder.name != invocation.spec.name:
+        return None
+    holder_id = str(holder.workflow_uuid)
+    await commit(here, _link(parent, step_id, invocation, holder_id))
+    return holder_id
 
 
 async def _attach(

@@ -24,6 +24,7 @@ from sqlalchemy import (
     bindparam,
     event,
     exists,
+    inspect,
     literal_column,
     select,
     text,
@@ -81,7 +82,7 @@ class Application:
     def __init__(self, engine: Engine, store: Store, *, is_system: bool, owns_engine: bool) -> None:
         self.engine, self.store, self.is_system, self.owns_engine = engine, store, is_system, owns_engine
         self.dialect = dialect_of(engine)
-        self._closed = False
+        self._closed = self._prepared = False
         schema = store.schema if self.dialect.has_schemas else None
         self.outputs = Table(
             "transaction_outputs",
@@ -101,6 +102,7 @@ class Application:
 
     def prepare(self) -> None:
         """Make the table of records, where it is needed."""
+        self._prepared = True
         if self.is_system:
             return
         ensure_database(self.engine)
@@ -113,6 +115,8 @@ class Application:
     def forget(self, workflow_ids: list[str]) -> None:
         """Delete the records of these workflows' transactions."""
         with self.engine.begin() as conn:
+            if not self._prepared and not inspect(conn).has_table(self.outputs.name, schema=self.outputs.schema):
+                return  # a client's, of an application that has no transactions
             for first in range(0, len(workflow_ids), 1000):  # a statement has room for so many parameters, and more
                 some = workflow_ids[first : first + 1000]
                 conn.execute(self.outputs.delete().where(self.outputs.c.workflow_uuid.in_(some)))
@@ -164,6 +168,21 @@ def MY_OUTPUT(t: Tables) -> Executable:
     c = t.steps.c
     mine = exists(select(literal_column("1")).where(is_mine(t, workflow_id, bindparam("owner"))))
     return select(c.output).where(c.workflow_uuid == workflow_id, c.function_id == bindparam("step_id"), mine)
+
+
+class Forget(Effect[None]):
+    """Delete what another database recorded of these workflows."""
+
+    __slots__ = ("application", "here", "workflow_ids")
+
+    def __init__(self, here: Here, application: Application, workflow_ids: list[str]) -> None:
+        self.here, self.application, self.workflow_ids = here, application, workflow_ids
+
+    def block(self) -> None:
+        self.application.forget(self.workflow_ids)
+
+    async def wait(self) -> None:
+        await self.here.ground.store.readers.call(self.block)
 
 
 class _Refused(Exception):  # noqa: N818 - never leaves this file

@@ -25,6 +25,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    delete,
     exists,
     func,
     literal_column,
@@ -126,11 +127,14 @@ def FINISH(t: Tables, given: FromClause) -> Executable:
     )
 
 
-# What a run needs of its row, in the order of `claim.Claimed`.
+# What a run needs of its row, and what says whose turn it is.
 def run_columns(t: Tables) -> list[ColumnElement[Any]]:
     c = t.status.c
     return [
         c.workflow_uuid,
+        c.priority,
+        c.created_at,
+        c.queue_partition_key,
         c.name,
         c.class_name,
         c.config_name,
@@ -171,9 +175,8 @@ def target_key(t: Tables) -> ColumnElement[Any]:
     )
 
 
-@statement
-def CLAIM(t: Tables) -> Executable:
-    """Take the next workflows of a queue whose code is here."""
+def _claim(t: Tables, *conditions: ColumnElement[bool]) -> Executable:
+    """Take the next workflows of a queue whose code is here: the most urgent first, then in the order of arrival."""
     c = t.status.c
     version: BindParameter[str] = bindparam("version")
     next_ones = (
@@ -184,22 +187,33 @@ def CLAIM(t: Tables) -> Executable:
             or_(c.application_version.is_(None), c.application_version == version),
             t.dialect.among(c.name, "names"),
             t.dialect.among(target_key(t), "targets"),
+            *conditions,
         )
-        .order_by(c.priority, c.created_at)
+        .order_by(c.priority, c.created_at, t.dialect.arrival(t.status))
         .limit(bindparam("most", type_=Integer()))
     )
-    return (
-        update(t.status)
-        .values(_claiming(t))
-        .where(c.workflow_uuid.in_(t.dialect.skip_locked(next_ones).scalar_subquery()))
-        .returning(*run_columns(t))
-    )
+    return t.dialect.claim(t.status, _claiming(t), next_ones, run_columns(t))  # type: ignore[no-any-return]  # as above
+
+
+@statement
+def CLAIM(t: Tables) -> Executable:
+    """Take the next workflows of a queue."""
+    return _claim(t)
+
+
+@statement
+def CLAIM_PARTITION(t: Tables) -> Executable:
+    """Take the next workflows of one partition."""
+    return _claim(t, t.status.c.queue_partition_key == bindparam("partition"))
 
 
 @statement
 def CLAIMED(t: Tables) -> Executable:
     """What a claim took whose answer was lost."""
-    return select(*run_columns(t)).where(t.status.c.owner_xid == bindparam("owner"), t.status.c.status == PENDING)
+    arrival = t.dialect.arrival(t.status).label("arrival")
+    return select(*run_columns(t), arrival).where(
+        t.status.c.owner_xid == bindparam("owner"), t.status.c.status == PENDING
+    )
 
 
 @statement
@@ -234,14 +248,24 @@ def BURY(t: Tables) -> Executable:
 
 @statement
 def PROMOTE(t: Tables) -> Executable:
-    """Make the delayed workflows whose moment has come ready to be claimed."""
+    """Make the delayed workflows whose moment has come ready to be claimed.
+
+    A debounced one gives its deduplication id back in the same moment: the next call begins another one.
+    """
     c = t.status.c
+    is_debounced = exists().where(t.debounces.c.workflow_uuid == c.workflow_uuid)
     return (
         update(t.status)
-        .values(status=ENQUEUED)
+        .values(status=ENQUEUED, deduplication_id=case((is_debounced, null()), else_=c.deduplication_id))
         .where(c.status == DELAYED, c.delay_until_epoch_ms <= NOW)
         .returning(c.workflow_uuid, c.queue_name)
     )
+
+
+@statement
+def FORGET_DEBOUNCES(t: Tables) -> Executable:
+    """These workflows cannot be put off any more."""
+    return delete(t.debounces).where(t.dialect.among(t.debounces.c.workflow_uuid, "workflow_ids"))
 
 
 @statement
@@ -335,6 +359,14 @@ def CANCEL(t: Tables) -> Executable:
         .where(t.dialect.among(c.workflow_uuid, "workflow_ids"), one_of(c.status, UNFINISHED))
         .returning(c.workflow_uuid)
     )
+
+
+@statement
+def QUEUES_OF(t: Tables) -> Executable:
+    """The queues on which these workflows run."""
+    c = t.status.c
+    running = (t.dialect.among(c.workflow_uuid, "workflow_ids"), c.status == PENDING, c.queue_name.isnot(None))
+    return select(c.queue_name).distinct().where(*running)
 
 
 @statement

@@ -63,7 +63,7 @@ async def execute(
     finally:
         runtime.leave(run)
         # Whoever waits in this process waits for this ring, also when the run was refused or interrupted.
-        runtime.bell.ring([done(run.workflow_id)])
+        runtime.bell.ring([done(run.workflow_id), *run.frees])
 
 
 async def execute_claimed(runtime: Runtime, claimed: Claimed, *also: Entry) -> tuple[Ending | None, tuple[bool, ...]]:
@@ -92,6 +92,8 @@ async def _perform(run: Run, spec: WorkflowSpec, arguments: Arguments) -> Ending
         CALLER.set(run.caller)
         value = await Call(run.here, spec.fn, args, kwargs, is_async=spec.is_async)
     except (DBOSWorkflowCancelledError, DBOSWorkflowConflictIDError, DBOSRuntimeEndedError) as refusal:
+        if isinstance(refusal, Exception):  # the program's own mistake under such a name
+            return Ending(None, refusal)
         logger.info("%s", refusal)
         return None
     except Exception as error:  # noqa: BLE001 - whatever user code raises is the workflow's outcome
@@ -117,11 +119,13 @@ async def _finish(run: Run, ending: Ending, also: tuple[Entry, ...]) -> tuple[En
         serializer = codec.writing(run.format)
         if ending.failure is None:
             output = codec.encode(ending.result, serializer, f"the output of workflow {run.name!r}")
-            finished, *rest = await run.here.put(_outcome(run, SUCCESS, output, None), *also)
+            outcome = _outcome(run, SUCCESS, output, None)
         else:
-            finished, *rest = await run.here.put(
-                _outcome(run, ERROR, None, codec.encode_error(ending.failure, serializer)), *also
-            )
+            outcome = _outcome(run, ERROR, None, codec.encode_error(ending.failure, serializer))
+        job = run.here.put(outcome, *also)
+        if run.unsettled:
+            job.behind = run.unsettled[-1]
+        finished, *rest = await job
     except Exception as error:  # noqa: BLE001 - the value cannot be stored, by the serializer or by the database
         logger.warning("The outcome of workflow %s cannot be stored: %s", run.workflow_id, error)
         ending = Ending(None, error)

@@ -55,6 +55,11 @@ def set_clock(new: Clock | None) -> None:
     _clock = new
 
 
+def present_clock() -> Clock:
+    """The clock of the launched runtime; before there is one, that of the next."""
+    return clock() if _instance is None or _instance.launched is None else _instance.launched.runtime.clock
+
+
 def runtime_for(name: str) -> Runtime:
     """The launched runtime, to call the function of that name."""
     if _instance is None:
@@ -74,6 +79,13 @@ def runtime() -> Runtime:
 def here() -> Here:
     """Where the caller is: in a workflow or step, or outside."""
     return HERE.get() or runtime().here
+
+
+def patching_here() -> Here:
+    """Where the caller is, for code that is changed by patches: without the setting no old workflow would meet it."""
+    if _instance is not None and not _instance.config.given.get("enable_patching"):
+        raise DBOSException("enable_patching must be True in DBOS configuration")
+    return here()
 
 
 def _launched(made: Instance) -> Runtime:

@@ -147,14 +147,7 @@ class Config:
         if system is None and application is None:
             own = parsed(f"sqlite:///{self.name.replace('-', '_')}.sqlite")
             return own, own
-        if application is None:
-            return parsed(system), None
-        application = parsed(application)
-        if system is not None:
-            return parsed(system), application
-        if application.get_backend_name() == "sqlite":
-            return application, application
-        return application.set(database=f"{application.database}_dbos_sys"), application
+        return urls_of(system, application)
 
     def _check(self) -> None:
         if self.log_level not in LOG_LEVELS:
@@ -178,6 +171,18 @@ class Config:
             raise DBOSInitializationError(f"conductor_executor_metadata must be JSON-serializable: {error}") from None
         if self.given.get("conductor_key"):
             logging.getLogger("dbos").warning("conductor_key is not used: this runtime connects to no external service")
+
+
+def urls_of(system: Any, application: Any) -> tuple[URL, URL | None]:
+    """The system and the application database, of which at least one is given."""
+    if application is None:
+        return parsed(system), None
+    application = parsed(application)
+    if system is not None:
+        return parsed(system), application
+    if application.get_backend_name() == "sqlite":
+        return application, application
+    return application.set(database=f"{application.database}_dbos_sys"), application
 
 
 def parsed(url: Any) -> URL:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
@@ -17,6 +17,8 @@ from dbos._faces.config import EXECUTOR_ID_VARIABLE, VERSION_VARIABLE, Config, D
 from dbos._faces.decorators import Decorators
 from dbos._faces.operations import Operations
 from dbos._faces.parts import LOOKS, SERVICES
+from dbos._faces.queue import Queue
+from dbos._faces.scheduling import Scheduling
 from dbos._features import versions
 from dbos._kernel import trace
 from dbos._kernel.migrate import drop_database
@@ -43,7 +45,7 @@ class classproperty(Generic[T]):  # noqa: N801 - used as a decorator, like prope
         return self.read(owner)
 
 
-class DBOS(Decorators, Operations):
+class DBOS(Decorators, Operations, Scheduling):
     """A durable-workflow runtime: `DBOS(config=...)`, then `DBOS.launch()`.
 
     There is one in a process; a second `DBOS(...)` returns the first, until `DBOS.destroy()`.
@@ -115,6 +117,21 @@ class DBOS(Decorators, Operations):
             logs.logger.warning("Version %s of the application is not the latest one", settings.app_version)
         logs.logger.info(
             "DBOS launched! Executor %s, application version %s", settings.executor_id, settings.app_version
+        )
+
+    @staticmethod
+    def listen_queues(queues: Sequence[Queue | str]) -> None:
+        """Serve only these queues in this process (and the runtime's own), instead of all. Once, before launch.
+
+        Anything may still be enqueued on others: whoever listens to those runs it.
+        """
+        made = instance()
+        if made is not None and made.launched is not None:
+            raise DBOSException("listen_queues called after DBOS is launched")
+        if registry.listened is not None:
+            raise DBOSException("listen_queues called more than once")
+        registry.listened = frozenset(
+            each if isinstance(each, str) else each.name for each in ([queues] if isinstance(queues, str) else queues)
         )
 
     @staticmethod

@@ -15,6 +15,7 @@ from dbos._faces.ambient import instance, registry, runtime_for
 from dbos._faces.logs import logger
 from dbos._faces.validation import Validator, make_pydantic_args_validator, pydantic_args_validator
 from dbos._kernel.codec import WorkflowSerializationFormat
+from dbos._kernel.cron import Cron
 from dbos._kernel.naming import checked_id
 from dbos.error import DBOSException
 
@@ -104,6 +105,22 @@ class Decorators:
         return make
 
     @staticmethod
+    def scheduled(cron: str) -> Callable[[F], F]:
+        """Run a workflow, step or transaction by the clock, in UTC, as long as a process has it.
+
+        It is called with the scheduled and the actual moment, each time once over all processes. What is missed while
+        no process runs is skipped. `cron` is an expression as for `DBOS.create_schedule`, which keeps schedules in
+        the database; ValueError says that it is none, or never fires.
+        """
+
+        def make(fn: F) -> F:
+            registry.add_scheduled(fn, _cron(cron, fn.__qualname__))
+            return fn
+
+        _cron(cron, "")  # refused where it is written, also when nothing is decorated
+        return make
+
+    @staticmethod
     def dbos_class(class_name: str | None = None) -> Callable[[T], T]:
         """Register a class, so that workflows may be its static, class and instance methods.
 
@@ -153,6 +170,13 @@ class DBOSConfiguredInstance:
         self.config_name = checked_id(config_name, "config_name")
         _warn_if_launched(config_name)
         registry.add_instance(self, config_name)
+
+
+def _cron(text: str, name: str) -> Cron:
+    try:
+        return Cron(text, name=name)
+    except ValueError as error:
+        raise ValueError(f'Invalid crontab "{text}": {error}') from None
 
 
 def _warn_if_launched(config_name: str) -> None:

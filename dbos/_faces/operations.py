@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from typing import Any, ParamSpec, TypeVar
 
 from dbos._engine import handle, status
@@ -12,10 +12,11 @@ from dbos._engine.handle import Reference, WorkflowHandle, WorkflowHandleAsync
 from dbos._engine.runtime import Runtime
 from dbos._engine.start import background, invoke
 from dbos._engine.step import StepOptions, StepSpec, perform_step
-from dbos._faces.ambient import here, registry
-from dbos._features import control, fork, gather, listing, sleep, versions
+from dbos._faces.ambient import here, patching_here, registry
+from dbos._faces.queue import all_registered, enqueued, registered, registered_if_any
+from dbos._features import control, events, fork, gather, listing, messages, patches, queues, sleep, streams, versions
 from dbos._kernel.plan import arun, loop_is_running, refuse_to_block, run
-from dbos._kernel.scope import HERE
+from dbos._kernel.scope import HERE, Here
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,6 +36,10 @@ def _handles(found: list[Reference]) -> list[WorkflowHandle[Any]]:
 
 def _handles_async(found: list[Reference]) -> list[WorkflowHandleAsync[Any]]:
     return [each.handle_async() for each in found]
+
+
+async def _place() -> Here:
+    return here()
 
 
 class Operations:
@@ -57,6 +62,27 @@ class Operations:
     delete_workflow, delete_workflow_async = control.delete_workflow.pair(here)
     delete_workflows, delete_workflows_async = control.delete_workflows.pair(here)
     set_workflow_delay, set_workflow_delay_async = control.set_workflow_delay.pair(here)
+
+    # Messages, events and streams
+    send, send_async = messages.send.pair(here)
+    send_bulk, send_bulk_async = messages.send_bulk.pair(here)
+    recv, recv_async = messages.recv.pair(here)
+    set_event, set_event_async = events.set_event.pair(here)
+    get_event, get_event_async = events.get_event.pair(here)
+    get_all_events, get_all_events_async = events.get_all_events.pair(here)
+    write_stream, write_stream_async = streams.write_stream.pair(here)
+    close_stream, close_stream_async = streams.close_stream.pair(here)
+    read_stream_offset, read_stream_offset_async = streams.read_stream_offset.pair(here)
+
+    # Queues
+    register_queue, register_queue_async = queues.register_queue.pair_as(here, registered, registered)
+    retrieve_queue, retrieve_queue_async = queues.retrieve_queue.pair_as(here, registered_if_any, registered_if_any)
+    list_queues, list_queues_async = queues.list_queues.pair_as(here, all_registered, all_registered)
+    delete_queue, delete_queue_async = queues.delete_queue.pair(here)
+
+    # Changes of code
+    patch, patch_async = patches.patch.pair(patching_here)
+    deprecate_patch, deprecate_patch_async = patches.deprecate_patch.pair(patching_here)
 
     # Time and versions
     sleep, sleep_async = sleep.sleep.pair(here)
@@ -83,6 +109,24 @@ class Operations:
         return (await arun(_start(func, args, kwargs))).handle_async()
 
     @staticmethod
+    def enqueue_workflow(
+        queue_name: str, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs
+    ) -> WorkflowHandle[Any]:
+        """Put a workflow, a step or a transaction on the queue of that name, and return its handle once it is stored.
+
+        Raises DBOSException if the queue is neither declared in this process nor registered in the database.
+        """
+        refuse_to_block("enqueue_workflow")
+        return run(enqueued(queue_name, func, args, kwargs)).handle()
+
+    @staticmethod
+    async def enqueue_workflow_async(
+        queue_name: str, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs
+    ) -> WorkflowHandleAsync[Any]:
+        """Put a workflow, a step or a transaction on the queue of that name; see `enqueue_workflow`."""
+        return (await arun(enqueued(queue_name, func, args, kwargs))).handle_async()
+
+    @staticmethod
     def wait_first(handles: list[WorkflowHandle[Any]], *, polling_interval_sec: float = 1.0) -> WorkflowHandle[Any]:
         """Wait for the first of these workflows to end, in any way, and return its handle.
 
@@ -107,6 +151,39 @@ class Operations:
     ) -> gather.Split:
         """Wait for awaitables like `asyncio.wait`; in a workflow, which were done is recorded for its replay."""
         return await gather.asyncio_wait(HERE.get(), fs, timeout=timeout, return_when=return_when)
+
+    @staticmethod
+    def read_stream(
+        workflow_id: str,
+        key: str,
+        *,
+        offset: int = 0,
+        timeout_seconds: float | None = None,
+        polling_interval_sec: float | None = None,
+    ) -> Generator[Any, None, None]:
+        """Yield the values of a stream in their order, as they come, until it is closed or its workflow ends.
+
+        It begins at `offset`, counted from 0. Raises DBOSStreamTimeoutError when the next value takes longer than
+        `timeout_seconds`, and DBOSNonExistentWorkflowError for an unknown workflow. In a workflow every value is a
+        recorded step. Nothing is polled, whatever the interval.
+        """
+        refuse_to_block("read_stream")
+        reading = streams.Reading(workflow_id, key, offset, timeout_seconds, polling_interval_sec)
+        yield from streams.values(_place, reading)
+
+    @staticmethod
+    async def read_stream_async(
+        workflow_id: str,
+        key: str,
+        *,
+        offset: int = 0,
+        timeout_seconds: float | None = None,
+        polling_interval_sec: float | None = None,
+    ) -> AsyncGenerator[Any, None]:
+        """Yield the values of a stream in their order, as they come; see `read_stream`."""
+        reading = streams.Reading(workflow_id, key, offset, timeout_seconds, polling_interval_sec)
+        async for value in streams.values_async(_place, reading):
+            yield value
 
     @staticmethod
     def run_step(dbos_step_options: StepOptions | None, func: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

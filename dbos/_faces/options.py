@@ -6,11 +6,13 @@ import math
 from abc import ABC, abstractmethod
 from contextvars import ContextVar, Token
 from dataclasses import replace
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
+from dbos._engine.queue import checked_priority, returns_existing
+from dbos._faces.ambient import present_clock
 from dbos._kernel.naming import checked_id
 from dbos._kernel.scope import CALLER, OPTIONS, AssignedId, Caller, StartOptions
-from dbos.error import DBOSMisuseError
+from dbos.error import DBOSException, DBOSMisuseError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -79,6 +81,51 @@ class SetWorkflowTimeout(_Block[StartOptions]):
 
     def _changed(self, value: StartOptions) -> StartOptions:
         return replace(value, has_timeout=True, timeout_ms=self.timeout_ms)
+
+
+class SetEnqueueOptions(_Block[StartOptions]):
+    """Say how the workflows are put on queues that are enqueued in the block. What is not given is not inherited.
+
+    `deduplication_id`: one workflow at a time on the queue has it; a second one raises DBOSQueueDeduplicatedError, or
+    with `duplication_policy="return-existing"` is the first one. `priority`: 1 goes first; without one, before all.
+    `app_version`: the only version that may run it. `queue_partition_key`: for a partitioned queue. `delay_seconds`:
+    not before so long from now.
+    """
+
+    variable = OPTIONS
+
+    def __init__(
+        self,
+        *,
+        deduplication_id: str | None = None,
+        priority: int | None = None,
+        app_version: str | None = None,
+        queue_partition_key: str | None = None,
+        delay_seconds: float | None = None,
+        duplication_policy: str | None = None,
+    ) -> None:
+        super().__init__()
+        self._chosen: dict[str, Any] = {
+            "deduplication_id": _checked(deduplication_id, "A deduplication ID"),
+            "returns_existing": returns_existing(duplication_policy, deduplication_id),
+            "priority": None if priority is None else checked_priority(priority),
+            "app_version": _checked(app_version, "An application version"),
+            "queue_partition_key": _checked(queue_partition_key, "A queue partition key"),
+            "delay_until_ms": None if delay_seconds is None else _moment_after(delay_seconds),
+        }
+
+    def _changed(self, value: StartOptions) -> StartOptions:
+        return replace(value, **self._chosen)
+
+
+def _checked(name: str | None, what: str) -> str | None:
+    return None if name is None else checked_id(name, what)
+
+
+def _moment_after(seconds: float) -> int:
+    if not (isinstance(seconds, (int, float)) and seconds >= 0 and math.isfinite(seconds)):
+        raise DBOSException(f"delay_seconds must be a number of seconds, not negative, but is {seconds!r}")
+    return present_clock().now_ms() + int(seconds * 1000)
 
 
 class DBOSContextSetAuth(_Block[Caller]):

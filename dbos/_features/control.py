@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 from sqlalchemy import BigInteger, bindparam, delete, select, update
 
 from dbos._engine.handle import Reference
-from dbos._engine.runtime import Call, Runtime
-from dbos._engine.transitions import CANCEL, RESUME
-from dbos._kernel.bell import done, queued, stop
+from dbos._engine.outside import Outside
+from dbos._engine.runtime import Runtime
+from dbos._engine.transaction import Forget
+from dbos._engine.transitions import CANCEL, QUEUES_OF, RESUME
+from dbos._kernel.bell import DELAYS, done, queued, stop
 from dbos._kernel.journal import as_step, step_op
 from dbos._kernel.model import DELAYED, INTERNAL_QUEUE
 from dbos._kernel.naming import checked_id
@@ -21,6 +23,7 @@ from dbos.error import DBOSException, DBOSNonExistentWorkflowError
 if TYPE_CHECKING:
     from sqlalchemy.sql.expression import Executable
 
+    from dbos._kernel.bell import Channel
     from dbos._kernel.schema import Tables
     from dbos._kernel.statement import Conn
 
@@ -78,13 +81,16 @@ def SET_DELAY(t: Tables) -> Executable:
 
 async def cancel(here: Here, workflow_ids: list[str], *, cancel_children: bool) -> None:
     """Cancel workflows that have not ended, and wake whoever waits for them or in them."""
+    rings: list[Channel] = []  # what the work finds to ring; it may be done twice
 
-    def work(conn: Conn) -> list[str]:
+    def work(conn: Conn) -> None:
         wanted = with_descendants(conn, workflow_ids) if cancel_children else workflow_ids
-        return [row.workflow_uuid for row in conn.run(CANCEL, workflow_ids=wanted, now=here.ground.clock.now_ms())]
+        queues = {row.queue_name for row in conn.run(QUEUES_OF, workflow_ids=wanted)}
+        cancelled = conn.run(CANCEL, workflow_ids=wanted, now=here.ground.clock.now_ms())
+        rings[:] = [channel(row.workflow_uuid) for row in cancelled for channel in (stop, done)]
+        rings.extend(map(queued, queues))  # where they ran, others may start
 
-    cancelled = await here.tx(work)
-    here.ground.bell.ring([channel(each) for each in cancelled for channel in (stop, done)])
+    await here.tx(work, rings=rings)
 
 
 @step_op("DBOS.cancelWorkflow")
@@ -121,17 +127,19 @@ async def resume(here: Here, workflow_ids: list[str], queue_name: str | None) ->
     """Put workflows that have not finished on a queue, to go on after their last step."""
     queue = INTERNAL_QUEUE if queue_name is None else checked_id(queue_name, "A queue name")
 
-    def work(conn: Conn) -> list[str]:
+    rings: list[Channel] = []  # what the work finds to ring; it may be done twice
+
+    def work(conn: Conn) -> None:
         known = {row.workflow_uuid for row in conn.run(EXISTING, workflow_ids=workflow_ids)}
         for workflow_id in workflow_ids:
             if workflow_id not in known:
                 raise DBOSNonExistentWorkflowError("resume", workflow_id)
         now = here.ground.clock.now_ms()
-        return [row.workflow_uuid for row in conn.run(RESUME, workflow_ids=workflow_ids, queue=queue, now=now)]
+        resumed = conn.run(RESUME, workflow_ids=workflow_ids, queue=queue, now=now)
+        rings[:] = [*(stop(row.workflow_uuid) for row in resumed), queued(queue)]
 
     async def make(place: Here) -> None:
-        resumed = await place.tx(work)
-        place.ground.bell.ring([*(stop(each) for each in resumed), queued(queue)])
+        await place.tx(work, rings=rings)
 
     await as_step(here, "DBOS.resumeWorkflow", make)
     return [Reference(here.ground, workflow_id) for workflow_id in workflow_ids]
@@ -159,30 +167,30 @@ async def resume_workflows(here: Here, workflow_ids: list[str], *, queue_name: s
 
 async def remove(here: Here, workflow_ids: list[str], *, delete_children: bool) -> None:
     """Forget workflows with everything they own."""
+    rings: list[Channel] = []  # what the work finds to ring; it may be done twice
 
-    def work(conn: Conn) -> list[str]:
+    def work(conn: Conn) -> None:
         wanted = with_descendants(conn, workflow_ids) if delete_children else workflow_ids
         conn.run(DELETE_STEPS, workflow_ids=wanted)
         if conn.tables.layout.split:
             conn.run(DELETE_INPUT, workflow_ids=wanted)
             conn.run(DELETE_OUTPUT, workflow_ids=wanted)
         conn.run(DELETE, workflow_ids=wanted)
-        return wanted
+        rings[:] = [channel(each) for each in wanted for channel in (stop, done)]
 
     await _forget_transactions(here, workflow_ids, delete_children=delete_children)
-    deleted = await here.tx(work)
-    here.ground.bell.ring([channel(each) for each in deleted for channel in (stop, done)])
+    await here.tx(work, rings=rings)
 
 
 async def _forget_transactions(here: Here, workflow_ids: list[str], *, delete_children: bool) -> None:
     """Delete what another database recorded of these workflows: first, for later nobody would know what to delete."""
-    application = here.ground.application if isinstance(here.ground, Runtime) else None
+    application = here.ground.application if isinstance(here.ground, Runtime | Outside) else None
     if application is None or application.is_system:
         return
     wanted = workflow_ids
     if delete_children:
         wanted = await here.read(lambda conn: with_descendants(conn, workflow_ids))
-    await Call(here, application.forget, (wanted,), {}, is_async=False)
+    await Forget(here, application, wanted)
 
 
 @step_op("DBOS.deleteWorkflow")
@@ -224,5 +232,5 @@ async def set_workflow_delay(
         if until < 0:
             raise DBOSException(f"delay_until_epoch_ms must be >= 0, but is {until}")
     await here.tx(
-        lambda conn: conn.run(SET_DELAY, workflow_id=workflow_id, until=until, now=now), rings=[("delay", "")]
+        lambda conn: conn.run(SET_DELAY, workflow_id=workflow_id, until=until, now=now), rings=[DELAYS]
     )

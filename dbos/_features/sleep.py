@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 
-from dbos._kernel.codec import PORTABLE
-from dbos._kernel.journal import commit, ensure_running, record, refuse_in_transaction, replay
+from dbos._kernel.journal import refuse_in_transaction
 from dbos._kernel.plan import op
 from dbos._kernel.scope import Here
-from dbos._kernel.waiting import nothing, wait_until
+from dbos._kernel.waiting import SLEEP, nothing, wait_until, waking_moment
 from dbos.error import DBOSException, DBOSMisuseError
-
-SLEEP = "DBOS.sleep"
 
 
 @op(SLEEP)
@@ -32,17 +28,3 @@ async def sleep(here: Here, seconds: float) -> None:
     if seconds > 0:
         until_ms = await waking_moment(here, here.run.next_step(), seconds)
         await wait_until(here, nothing, until_ms=until_ms)
-
-
-async def waking_moment(here: Here, step_id: int, seconds: float) -> int:
-    """When the wait of that step ends: as recorded, or so many seconds from now, recorded now."""
-    run = here.run
-    assert run is not None
-    found = replay(run, step_id, SLEEP)
-    if found is not None:
-        return int(float(found.output or 0) * 1000)
-    await ensure_running(run)
-    until_ms = here.ground.clock.now_ms() + int(seconds * 1000)
-    # In seconds, as every DBOS program for Python records it.
-    await commit(here, record(run, step_id, SLEEP, output=json.dumps(until_ms / 1000), serialization=PORTABLE))
-    return until_ms

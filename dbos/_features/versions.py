@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from dbos._kernel.schema import Tables
     from dbos._kernel.statement import Conn
 
+# Rung when a version is listed, or made the latest: schedules start the workflows of that one.
+CHANGED = ("version", "")
+
 
 @statement
 def ENLIST(t: Tables) -> Executable:
@@ -55,7 +58,7 @@ async def enlist(here: Here, name: str) -> bool:
         conn.run(ENLIST, new_id=new_id(), name=name, now=here.ground.clock.now_ms())
         return str(conn.run(VERSIONS)[0].version_name) == name
 
-    is_latest: bool = await here.tx(work)
+    is_latest: bool = await here.tx(work, rings=[CHANGED])
     return is_latest
 
 
@@ -81,4 +84,5 @@ async def set_latest_application_version(here: Here, version_name: str) -> None:
     """Make a version the latest, to roll back to it or forward again. An unknown name is passed over."""
     refuse_in_transaction(here, "DBOS.setLatestApplicationVersion")
     name = checked_id(version_name, "A version name")
-    await here.tx(lambda conn: conn.run(PROMOTE_VERSION, name=name, now=here.ground.clock.now_ms()))
+    now_ms = here.ground.clock.now_ms()
+    await here.tx(lambda conn: conn.run(PROMOTE_VERSION, name=name, now=now_ms), rings=[CHANGED])

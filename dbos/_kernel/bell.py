@@ -42,6 +42,9 @@ def queued(queue_name: str) -> Channel:
     return ("queue", queue_name)
 
 
+# Rung when the moment of a delayed workflow is set.
+DELAYS: Channel = ("delay", "")
+
 # Which of these keys have something for those who wait? Asked with all waited-for keys of the kind at once.
 Look = Callable[["Conn", list[str]], Iterable[str]]
 
@@ -52,17 +55,17 @@ class Waiter:
     __slots__ = ("_future", "_lock", "_loop", "_rung", "heard")
 
     def __init__(self) -> None:
-        #: The kinds of channels that were rung since the plan took them out.
-        self.heard: set[str] = set()
+        #: The channels that were rung since somebody took them out.
+        self.heard: set[Channel] = set()
         self._rung = False
         self._lock = allocate_lock()
         self._lock.acquire()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._future: asyncio.Future[None] | None = None
 
-    def wake(self, kind: str) -> None:
+    def wake(self, channel: Channel) -> None:
         """Let the plan look again. More often than needed is harmless."""
-        self.heard.add(kind)
+        self.heard.add(channel)
         self._rung = True
         loop = self._loop
         if loop is None:
@@ -75,6 +78,13 @@ class Waiter:
                 loop.call_soon_threadsafe(self._settle)
             except RuntimeError:
                 return  # the loop is closed, and its plan with it
+
+    def take(self) -> set[Channel]:
+        """What was heard, taken out piece by piece: what is rung meanwhile stays for the next time."""
+        taken = set()
+        while self.heard:
+            taken.add(self.heard.pop())
+        return taken
 
     def block(self, clock: Clock, until_ms: int | None) -> bool:
         """Wait in this thread; say whether it was rung."""
@@ -167,9 +177,9 @@ class Bell:
 
     def ring_here(self, channels: Iterable[Channel]) -> None:
         with self._lock:
-            woken = [(waiter, channel[0]) for channel in channels for waiter in self._waiters.get(channel, ())]
-        for waiter, kind in woken:
-            waiter.wake(kind)
+            woken = [(waiter, channel) for channel in channels for waiter in self._waiters.get(channel, ())]
+        for waiter, channel in woken:
+            waiter.wake(channel)
 
     def wake_all(self) -> None:
         """Everything changed, such as the end of this process's runtime."""

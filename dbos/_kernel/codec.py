@@ -182,11 +182,25 @@ class Codec:
             raise DBOSSerializationError(
                 f"{what} contains a NUL character after {serializer.name()}; it cannot be stored"
             )
+        if not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise DBOSSerializationError(
+                    f"{what} contains half a surrogate pair after {serializer.name()}; it cannot be stored"
+                ) from None
         return text
 
     def decode(self, text: str | None, name: str | None) -> Any:
         """The value that was stored."""
         return None if text is None else self.named(name).deserialize(text)
+
+    def read(self, text: str | None, name: str | None, what: str) -> Any:
+        """The value of somebody else's, who may have stored anything: DBOSSerializationError if it cannot be read."""
+        try:
+            return self.decode(text, name)
+        except Exception as error:
+            raise DBOSSerializationError(f"{what} cannot be read: {error!r}") from error
 
     def encode_args(self, args: tuple[Any, ...], kwargs: dict[str, Any], serializer: Serializer, what: str) -> str:
         """A call's arguments, in the shape that other readers of this format know."""

@@ -72,6 +72,10 @@ class Dialect(ABC):
     def in_transaction(self, raw: Any) -> bool:
         """Whether an interrupted writer left a transaction open."""
 
+    def version(self, conn: Conn) -> int | None:
+        """A number that changes when another connection commits; None where the database does not tell."""
+        return None
+
     @abstractmethod
     def execute(self, cursor: Any, sql: str, parameters: Any) -> Any:
         """Run a statement that is run again and again."""
@@ -93,8 +97,19 @@ class Dialect(ABC):
         """The parameters as this driver takes them."""
 
     @abstractmethod
-    def skip_locked(self, query: Select[Any]) -> Select[Any]:
-        """Lock the rows that nobody else is about to claim."""
+    def claim(self, table: Table, values: Mapping[str, Any], next_ones: Select[Any], columns: Sequence[Any]) -> Any:
+        """The UPDATE of the rows whose keys `next_ones` selects, passing over those that somebody else is claiming.
+
+        It returns the columns, and as `arrival` what tells rows apart that were inserted in one millisecond.
+        """
+
+    @abstractmethod
+    def arrival(self, table: Table) -> ColumnElement[Any]:
+        """What grows from row to row as they are inserted: it decides between rows of one millisecond."""
+
+    @abstractmethod
+    def take_turns(self, conn: Conn, what: str) -> None:
+        """Let only one transaction at a time go on from here, among all that name the same thing."""
 
     @abstractmethod
     def is_transient(self, error: BaseException) -> bool:

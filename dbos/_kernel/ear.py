@@ -14,19 +14,14 @@ import selectors
 import threading
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, func, select
-
 from dbos._kernel.functions import EVENT_CHANNEL, MESSAGE_CHANNEL
+from dbos._kernel.herald import OUR_CHANNEL, notify
 from dbos._kernel.service import Service
-from dbos._kernel.statement import Conn, statement
 
 if TYPE_CHECKING:
-    from sqlalchemy.sql.expression import Executable
-
     from dbos._kernel.bell import Channel
-    from dbos._kernel.schema import Tables
     from dbos._kernel.scope import Ground
-    from dbos._kernel.store import Store
+    from dbos._kernel.statement import Conn
 
 # Every so often everything that is waited for is looked at, whatever was heard.
 FULL_LOOK_MS = 5_000
@@ -34,9 +29,6 @@ FULL_LOOK_MS = 5_000
 QUICK_MS, CALM_MS, QUICK_FOR_MS = 2, 5, 1_000
 # At least so long between two NOTIFYs of ours; what is rung meanwhile goes together.
 GATHER_MS = 5
-OUR_CHANNEL = "notebook_bell"
-# A notification holds less than 8,000 bytes.
-LONGEST_PAYLOAD = 7_500
 
 
 def ear_for(ground: Ground) -> Service:
@@ -51,31 +43,24 @@ class FileEar(Service):
 
     def __init__(self, ground: Ground) -> None:
         super().__init__(ground.bell, ground.clock)
-        self.store = ground.store
+        self.ground, self.store = ground, ground.store
         self._version: int | None = None
         self._quick_until_ms = self._full_look_ms = 0
 
     def tick(self) -> int | None:
         now_ms = self.clock.now_ms()
-        version = self.store.lane.glance(_data_version)
-        if version is not None and version != self._version:
+        version = self.store.lane.glance()
+        changed, due = version is not None and version != self._version, now_ms >= self._full_look_ms
+        if due:
+            self._full_look_ms = now_ms + FULL_LOOK_MS
+            self.ground.look_around()
+        if changed:
             self._version = version
             self._quick_until_ms = now_ms + QUICK_FOR_MS
+        if changed or due:
             self.store.read(self.bell.look)
-        elif now_ms >= self._full_look_ms:
-            self._full_look_ms = now_ms + FULL_LOOK_MS
-            self.store.read(self.bell.look)
+            self.store.looked_at = version
         return self.clock.now_ms() + (QUICK_MS if now_ms < self._quick_until_ms else CALM_MS)
-
-
-def _data_version(conn: Conn) -> int:
-    # Asked on the lane's own connection, for which our own commits do not count as changes.
-    return int(conn.raw.execute("PRAGMA data_version").fetchone()[0])
-
-
-@statement
-def NOTIFY(_: Tables) -> Executable:
-    return select(func.pg_notify(OUR_CHANNEL, bindparam("payload")))
 
 
 class WireEar(Service):
@@ -85,7 +70,7 @@ class WireEar(Service):
 
     def __init__(self, ground: Ground) -> None:
         super().__init__(ground.bell, ground.clock)
-        self.store: Store = ground.store
+        self.ground, self.store = ground, ground.store
         self._conn: Conn | None = None
         self._said: list[Channel] = []
         self._said_lock = threading.Lock()
@@ -131,6 +116,7 @@ class WireEar(Service):
             self._full_look_ms = 0  # whatever happened while we did not listen
         if self.clock.now_ms() >= self._full_look_ms:
             self._full_look_ms = self.clock.now_ms() + FULL_LOOK_MS
+            self.ground.look_around()
             self.store.read(self.bell.look)
         try:
             self._pass_on()
@@ -182,14 +168,4 @@ class WireEar(Service):
         self._quiet_until_ms = now_ms + GATHER_MS
         with self._said_lock:
             said, self._said = self._said, []
-        for payload in _payloads(list(dict.fromkeys(said))):
-            self._conn.run(NOTIFY, payload=payload)
-
-
-def _payloads(channels: list[Channel]) -> list[str]:
-    """The channels as notifications, none too long."""
-    whole = json.dumps(channels)
-    if len(whole.encode()) <= LONGEST_PAYLOAD:
-        return [whole]
-    middle = len(channels) // 2
-    return [*_payloads(channels[:middle]), *_payloads(channels[middle:])] if middle else []
+        notify(self._conn, said)

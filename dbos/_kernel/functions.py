@@ -52,7 +52,7 @@ CREATE FUNCTION {s}.enqueue_workflow(
 DECLARE
   new_id text := COALESCE(workflow_id, gen_random_uuid()::text);
   moment bigint := (EXTRACT(epoch FROM clock_timestamp()) * 1000)::bigint;
-  found {s}.workflow_status%ROWTYPE;
+  taken {s}.workflow_status%ROWTYPE;
 BEGIN
   IF COALESCE(enqueue_workflow.workflow_name, '') = '' THEN RAISE EXCEPTION 'workflow_name must not be empty'; END IF;
   IF COALESCE(enqueue_workflow.queue_name, '') = '' THEN RAISE EXCEPTION 'queue_name must not be empty'; END IF;
@@ -74,14 +74,14 @@ BEGIN
     0, moment, moment
   ) ON CONFLICT DO NOTHING;
   IF NOT FOUND THEN
-    SELECT * INTO found FROM {s}.workflow_status w WHERE w.workflow_uuid = new_id;
+    SELECT * INTO taken FROM {s}.workflow_status w WHERE w.workflow_uuid = new_id;
     IF NOT FOUND THEN
       RAISE EXCEPTION 'Workflow % was deduplicated due to an existing workflow in queue % with deduplication ID %',
         new_id, enqueue_workflow.queue_name, enqueue_workflow.deduplication_id USING ERRCODE = 'unique_violation';
     END IF;
-    IF found.name IS DISTINCT FROM enqueue_workflow.workflow_name
-      OR COALESCE(found.class_name, '') <> COALESCE(enqueue_workflow.class_name, '')
-      OR COALESCE(found.config_name, '') <> COALESCE(enqueue_workflow.config_name, '') THEN
+    IF taken.name IS DISTINCT FROM enqueue_workflow.workflow_name
+      OR COALESCE(taken.class_name, '') <> COALESCE(enqueue_workflow.class_name, '')
+      OR COALESCE(taken.config_name, '') <> COALESCE(enqueue_workflow.config_name, '') THEN
       RAISE EXCEPTION 'Workflow % already exists with a different function, class or instance', new_id;
     END IF;
   END IF;
@@ -104,16 +104,10 @@ EXCEPTION WHEN foreign_key_violation THEN
 END $body$
 """
 
-_SQLITE = """
-CREATE TRIGGER forget_steps AFTER DELETE ON workflow_status FOR EACH ROW BEGIN
-  DELETE FROM operation_outputs WHERE workflow_uuid = OLD.workflow_uuid;
-END
-"""
-
 
 def definitions(tables: Tables) -> list[str]:
     """What to say after the tables are made."""
     if not tables.dialect.has_schemas:
-        return [_SQLITE]
+        return []
     quoted = tables.dialect.named.identifier_preparer.quote(tables.schema)
     return [part for part in _POSTGRES.format(s=quoted).split("\n\n") if part.strip()]

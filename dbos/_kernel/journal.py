@@ -5,7 +5,8 @@ statement. A refused record means that the workflow was cancelled, taken over, d
 already recorded; only then do we look which, in `explain_refusal`.
 
 Nothing is read on the way of a run that goes well: its journal came with it when it was claimed, and a fresh
-run has none. Before user code starts, the last answer of the database must not be older than FRESH_SECONDS.
+run has none. Before user code starts, the last answer of the database must not be older than FRESH_SECONDS, and
+nothing may have been heard since: where we know that nobody else has written meanwhile, that is answer enough.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import BigInteger, Integer, Text, and_, bindparam, exists, literal_column, select
 
+from dbos._kernel.lane import Leave, Settle
 from dbos._kernel.model import CANCELLED, PENDING, Recorded
 from dbos._kernel.plan import Op
 from dbos._kernel.scope import Here, Run, StepStatus
@@ -29,7 +31,7 @@ from dbos.error import (
 )
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, FromClause
+    from sqlalchemy import ColumnElement, FromClause, Select
     from sqlalchemy.sql.expression import Executable
 
     from dbos._kernel.bell import Channel
@@ -42,6 +44,8 @@ R = TypeVar("R")
 
 # For so long an answer of the database counts as the present state of the row.
 FRESH_SECONDS = 0.005
+# A record that is longer is waited for.
+SHORT_TEXT = 100_000
 
 
 # -- statements ------------------------------------------------------------------------------------------------
@@ -76,18 +80,43 @@ def RECORD(t: Tables, given: FromClause) -> Executable:
     return record_statement(t, given)
 
 
-def record_statement(t: Tables, given: FromClause, *conditions: ColumnElement[bool]) -> Executable:
-    """The insertion of step records, under further conditions."""
+def held(t: Tables, workflow_id: Any, owner: Any) -> ColumnElement[bool]:
+    """The row is ours, and stays so until this commit: for rows that belong together.
+
+    Without the lock a cancel could come between two statements of one commit on Postgres, and only one of them
+    would be refused.
+    """
+    return exists(_mine(t, workflow_id, owner).with_for_update(read=True))
+
+
+def _mine(t: Tables, workflow_id: Any, owner: Any) -> Select[Any]:
+    return select(literal_column("1")).select_from(t.status).where(is_mine(t, workflow_id, owner))
+
+
+@kind(2, rank=1, **RECORD.columns)
+def RECORD_WITH(t: Tables, given: FromClause) -> Executable:
+    """Record a step together with rows that the same commit writes after it, each guarded by `held`."""
+    return record_statement(t, given, holds=True)
+
+
+def record_statement(t: Tables, given: FromClause, *conditions: ColumnElement[bool], holds: bool = False) -> Executable:
+    """The insertion of step records, under further conditions; `holds` for what brings other rows with it."""
     columns = [name for name in RECORD.names if name != "owner"]
-    mine = exists(
-        select(literal_column("1")).select_from(t.status).where(is_mine(t, given.c.workflow_uuid, given.c.owner))
-    )
+    who = (given.c.workflow_uuid, given.c.owner)
+    mine = held(t, *who) if holds else exists(_mine(t, *who))
     return (  # type: ignore[no-any-return]  # the two dialects' inserts have no common type
         t.dialect.insert(t.steps)
         .from_select(columns, select(*(given.c[name] for name in columns)).where(mine, *conditions))
         .on_conflict_do_nothing()
         .returning(t.steps.c.workflow_uuid, t.steps.c.function_id)
     )
+
+
+@kind(2, rank=-1, workflow_uuid=Text(), owner=Text())
+def STANDS(t: Tables, given: FromClause) -> Executable:
+    """Which of these workflows are PENDING and ours."""
+    mine = is_mine(t, given.c.workflow_uuid, given.c.owner)
+    return select(given.c.workflow_uuid, given.c.owner).join(t.status, mine)
 
 
 @statement
@@ -175,15 +204,67 @@ async def commit(here: Here, step: Entry, *others: Entry, rings: tuple[Channel, 
     return tuple(rest)
 
 
+async def record_error(here: Here, step_id: int, name: str, error: Exception, started_ms: int) -> None:
+    """Record that a step of this workflow failed."""
+    run, serializer = here.run, here.ground.codec.default
+    assert run is not None
+    text = here.ground.codec.encode_error(error, serializer)
+    await commit(here, record(run, step_id, name, error=text, serialization=serializer.name(), started_ms=started_ms))
+
+
+async def record_value(here: Here, step_id: int, name: str, value: Any, started_ms: int) -> None:
+    """Record what a step of this workflow came to."""
+    run, serializer = here.run, here.ground.codec.default
+    assert run is not None
+    text = here.ground.codec.encode(value, serializer, f"the output of step {name!r}")
+    await commit(here, record(run, step_id, name, output=text, serialization=serializer.name(), started_ms=started_ms))
+
+
+async def commit_soon(here: Here, step: Entry) -> None:
+    """Write a step's record; where many write, hand it over and go on: not the code waits then, but the next effect."""
+    run = here.run
+    assert run is not None
+    # A text that some database might refuse is better refused here, where the program can see which.
+    plain = all(text is None or (len(text) < SHORT_TEXT and text.isascii()) for text in step.row[4:6])
+    if not plain or not here.ground.store.lane.is_busy:
+        await commit(here, step)
+        return
+    job = here.put(step)
+    await Leave(job)
+    run.unsettled.append(job)
+    if job.done:
+        await settle(run)
+
+
+async def settle(run: Run) -> None:
+    """Await the records that are on their way."""
+    while run.unsettled:
+        job = run.unsettled.pop(0)
+        (accepted,) = await Settle(job)
+        if not accepted:
+            await explain_refusal(run, job.entries[0])
+        run.confirm()
+
+
 async def explain_refusal(run: Run, step: Entry) -> None:
     """Raise what the refusal of a record means; return if it is ours after all (its first answer was lost)."""
-    _, step_id, _, name, *_, child_id, _, completed_ms, _ = step.row
+    if not await is_recorded(run, step):
+        _, step_id, _, name, *_ = step.row
+        raise DBOSStepNondeterminismError(run.workflow_id, step_id, name)
+
+
+async def is_recorded(run: Run, step: Entry) -> bool:
+    """Whether a refused record is ours after all. False: nothing is, so a condition of its own was not met."""
+    _, step_id, _, name, _, _, child_id, _, completed_ms, *_ = step.row
     found = await run.here.read(lambda conn: conn.first(STANDING, workflow_id=run.workflow_id, step_id=step_id))
     check_standing(run, found)
     assert found is not None
+    if found.function_name is None:
+        return False
     same = (found.function_name, found.completed_at_epoch_ms, found.child_workflow_id) == (name, completed_ms, child_id)
     if not same:
         raise DBOSStepNondeterminismError(run.workflow_id, step_id, name)
+    return True
 
 
 def check_standing(run: Run, found: Any) -> None:
@@ -196,10 +277,18 @@ def check_standing(run: Run, found: Any) -> None:
 
 async def ensure_running(run: Run) -> None:
     """Raise if the workflow was cancelled or taken over; free when the database said otherwise a moment ago."""
-    if run.ground.clock.monotonic() - run.confirmed_at < FRESH_SECONDS:
-        return
-    found = await run.here.read(lambda conn: conn.first(STANDING, workflow_id=run.workflow_id, step_id=0))
-    check_standing(run, found)
+    if run.unsettled:
+        await settle(run)
+    if not run.stops.heard:
+        since = run.ground.clock.monotonic() - FRESH_SECONDS
+        if run.confirmed_at > since or run.ground.store.is_abreast(since - FRESH_SECONDS):
+            return
+    run.stops.take()
+    # Asked with what others write now: under load one question is for many.
+    (mine,) = await run.here.put(Entry(STANDS, (run.workflow_id, run.owner)))
+    if not mine:
+        found = await run.here.read(lambda conn: conn.first(STANDING, workflow_id=run.workflow_id, step_id=0))
+        check_standing(run, found)
     run.confirm()
 
 
@@ -225,12 +314,12 @@ async def recorded(
         value = await body(here.within(StepStatus(step_id)))
     except Exception as error:
         text = codec.encode_error(error, serializer)
-        await commit(
+        await commit_soon(
             here, record(run, step_id, name, error=text, serialization=serializer.name(), started_ms=started_ms)
         )
         raise
     output = codec.encode(value, serializer, f"the output of step {name!r}")
-    await commit(
+    await commit_soon(
         here, record(run, step_id, name, output=output, serialization=serializer.name(), started_ms=started_ms)
     )
     return value

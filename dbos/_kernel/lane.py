@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from dbos._kernel.herald import announcements, notify
 from dbos._kernel.plan import Effect
 from dbos.error import DBOSDatabaseUnavailableError
 
@@ -46,13 +47,15 @@ logger = logging.getLogger("dbos")
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.001, 0.5
 # So many jobs make one commit: more would keep the first of them waiting for nothing.
 LARGEST_BATCH = 500
+# From so many waiting jobs on the lane is busy.
+MANY_WAITING = 8
 
 
 class Job(Effect[T], Generic[T]):
     """Something to write, and who waits for it; made for one use."""
 
     __slots__ = (
-        "_future", "_lock", "_loop", "abandoned", "done", "entries", "error", "lane", "patience_seconds", "result", "rings", "work",
+        "_future", "_lock", "_loop", "abandoned", "behind", "done", "entries", "error", "lane", "patience_seconds", "result", "rings", "work",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +71,8 @@ class Job(Effect[T], Generic[T]):
         self.result: Any = None
         self.error: BaseException | None = None
         self.done = self.abandoned = False
+        #: A job that was left to the committer, and must not be overtaken by this one.
+        self.behind: Job[Any] | None = None
         self._lock: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -116,6 +121,36 @@ class Put(Job[tuple[bool, ...]]):
         super().__init__(lane, entries, None, rings, patience_seconds)
 
 
+class Leave(Effect[None]):
+    """Do a job now if nobody else writes, else leave it to the committer and do not wait: `Settle` comes later."""
+
+    __slots__ = ("job",)
+
+    def __init__(self, job: Job[Any]) -> None:
+        self.job = job
+
+    def block(self) -> None:
+        self.job.lane.leave(self.job)
+
+    async def wait(self) -> None:
+        self.job.lane.hand_over(self.job)
+
+
+class Settle(Effect[T], Generic[T]):
+    """Wait for a job that was left, and return its result."""
+
+    __slots__ = ("job",)
+
+    def __init__(self, job: Job[T]) -> None:
+        self.job = job
+
+    def block(self) -> T:
+        return self.job.lane.settle(self.job)  # type: ignore[no-any-return]  # as for jobs
+
+    async def wait(self) -> T:
+        return await self.job.lane.settle_async(self.job)  # type: ignore[no-any-return]  # as for jobs
+
+
 class Tx(Job[T]):
     """Do a work in one read-write transaction of its own."""
 
@@ -147,6 +182,10 @@ class Lane:
         self._door = threading.RLock()
         self._waiting: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
         self._closed: Farewell | None = None
+        #: Whether other processes are told of rings in the same commit: by who has nobody else to tell them.
+        self.announces = False
+        #: What others have written, as a number that their commits change, and when it was read last.
+        self.version: tuple[int | None, float] = (None, 0.0)
         #: Why the last batch failed.
         self._trouble: BaseException | None = None
         self._stopping = allocate_lock()
@@ -158,9 +197,19 @@ class Lane:
 
     def write(self, job: Job[Any]) -> Any:
         """Do the job, in this thread or the committer's, and return its result when it is committed."""
+        self.leave(job)
+        return self.settle(job)
+
+    async def write_async(self, job: Job[Any]) -> Any:
+        """Leave the job to the committer and await its result."""
+        self.hand_over(job)
+        return await self.settle_async(job)
+
+    def leave(self, job: Job[Any]) -> None:
+        """Do the job in this thread if the door is open; else leave it to the committer."""
         served = False
         try:
-            if self._door.acquire(blocking=False):
+            if (job.behind is None or job.behind.done) and self._door.acquire(blocking=False):
                 self._check_open(job)
                 served = self._serve([job])
         finally:
@@ -168,20 +217,26 @@ class Lane:
             if self._door._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001 - what Condition asks too
                 self._door.release()
         if not served:
+            self.hand_over(job)
+
+    def settle(self, job: Job[Any]) -> Any:
+        """Wait for a job in this thread; its result when it is committed."""
+        if not job.done:
             lock = job.expect()
-            self._hand_over(job)
             until = None if job.patience_seconds is None else self._clock.monotonic() + job.patience_seconds
-            while not lock.acquire(True, 1.0):
+            # Asked again after the lock is there: it may have been done between the two looks.
+            while not job.done and not lock.acquire(True, 1.0):
                 if until is not None and self._clock.monotonic() > until:
                     raise _given_up(job)
         if job.error is not None:
             raise job.error
         return job.result
 
-    async def write_async(self, job: Job[Any]) -> Any:
-        """Leave the job to the committer and await its result."""
+    async def settle_async(self, job: Job[Any]) -> Any:
+        """Await a job that was handed over; its result when it is committed."""
         future = job.expect_async()
-        self._hand_over(job)
+        if job.done:
+            future.set_result(None)
         if job.patience_seconds is None:
             await future
         else:
@@ -193,6 +248,11 @@ class Lane:
             raise job.error
         return job.result
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether so many wait already that one more had better not."""
+        return self._waiting.qsize() >= MANY_WAITING
+
     @contextmanager
     def stopped(self) -> Iterator[None]:
         """Nobody writes through this lane inside the block."""
@@ -200,14 +260,15 @@ class Lane:
             self._check_open()
             yield
 
-    def glance(self, look: Callable[[Conn], Any]) -> Any:
-        """Ask the lane's own connection something quick, unless it is busy writing (then None)."""
-        if not self._door.acquire(blocking=False):
-            return None
-        try:
-            return None if self._closed is not None else look(self._ready())
-        finally:
-            self._door.release()
+    def glance(self) -> int | None:
+        """The version of what others have written; where the lane is busy writing, as it read it a moment ago."""
+        if self._door.acquire(blocking=False):
+            try:
+                if self._closed is None:
+                    self._observe(self._ready())
+            finally:
+                self._door.release()
+        return self.version[0]
 
     def close(self, farewell: Farewell) -> None:
         """Refuse everything from now on, with the error that `farewell` makes; what waits is refused too."""
@@ -222,7 +283,8 @@ class Lane:
         if self._closed is not None:
             raise self._closed(job is not None and job.patience_seconds is None)
 
-    def _hand_over(self, job: Job[Any]) -> None:
+    def hand_over(self, job: Job[Any]) -> None:
+        """Leave a job to the committer."""
         self._check_open(job)
         if self._committer is None:
             with self._starting:
@@ -305,9 +367,19 @@ class Lane:
         done = self._attempt(rows, self._write_rows) if rows else True
         for job in works:
             done = self._attempt([job], self._do_work) and done
+        if done and self._conn is not None:
+            self._observe(self._conn)
         return done
 
+    def _observe(self, conn: Conn) -> None:
+        # On this connection, for which our own commits do not count as changes. The time before the look.
+        now = self._clock.monotonic()
+        self.version = (self._dialect.version(conn), now)
+
     def _attempt(self, jobs: list[Job[Any]], act: Callable[[Conn, list[Job[Any]]], None]) -> bool:
+        behind = jobs[0].behind
+        if len(jobs) == 1 and behind is not None and not behind.done:
+            return False  # what it must not overtake failed for now
         try:
             act(self._ready(), jobs)
         except Exception as error:  # noqa: BLE001 - whatever it is belongs to the jobs
@@ -333,6 +405,10 @@ class Lane:
         for job in jobs:
             for entry in job.entries:
                 groups.setdefault(entry.kind, []).append(entry)
+        if self.announces:
+            told = announcements(channel for job in jobs for channel in job.rings)
+            if told:
+                groups[told[0].kind] = told
         kinds = sorted(groups, key=_rank)
         verdicts = conn.write([groups[kind] for kind in kinds])
         # Each kind's verdicts are in the order in which its entries were met above.
@@ -344,6 +420,8 @@ class Lane:
         (job,) = jobs
         conn.say(self._dialect.begin)
         job.result = job.work(conn) if job.work else None
+        if self.announces:
+            notify(conn, job.rings)
         conn.say("COMMIT")
 
     def _deliver(self, jobs: list[Job[Any]]) -> None:

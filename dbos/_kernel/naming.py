@@ -28,6 +28,11 @@ def checked_id(value: Any, what: str) -> str:
     return value
 
 
+def pairs_in(key: str) -> list[tuple[str, str]]:
+    """The pairs of names that are written `<first>::<second>`: more than one where a name has colons itself."""
+    return [(key[:place], key[place + 2 :]) for place in range(1, len(key) - 2) if key.startswith("::", place)]
+
+
 class _Ids(threading.local):
     """Random bytes in store: asking the system for them costs more than all else about an id."""
 

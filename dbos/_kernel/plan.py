@@ -22,6 +22,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 A = TypeVar("A")
 B = TypeVar("B")
+C = TypeVar("C")
 
 Plan = Coroutine["Effect[Any]", Any, R]
 
@@ -119,6 +120,9 @@ def _same(value: R) -> R:
     return value
 
 
+Methods = tuple[Callable[Concatenate[C, P], A], Callable[Concatenate[C, P], Coroutine[Any, Any, B]]]
+
+
 class Op(Generic[H, P, R]):
     """A plan under its name; the faces make methods of it, tests walk over `every`."""
 
@@ -155,13 +159,41 @@ class Op(Generic[H, P, R]):
         self._dress(call_async, f"{name}_async")
         return staticmethod(call), staticmethod(call_async)
 
-    def _dress(self, call: Callable[..., Any], name: str) -> None:
+    def methods(self, place: Callable[[C], Coroutine[Any, Any, H]]) -> Methods[C, P, R, R]:
+        """The method and its `_async` twin for a class whose instances know their place, such as a client.
+
+        `place` is a plan itself, because a client may have to connect first. The sync form is allowed inside a
+        running event loop, and blocks it.
+        """
+        return self.methods_as(place, _same, _same)
+
+    def methods_as(
+        self, place: Callable[[C], Coroutine[Any, Any, H]], wrap: Callable[[R], A], wrap_async: Callable[[R], B]
+    ) -> Methods[C, P, A, B]:
+        """The same for a result that has a colour itself, like a handle."""
+        plan, name = self.plan, self.name
+
+        async def placed(client: C, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            return await plan(await place(client), *args, **kwargs)
+
+        def call(self: C, /, *args: P.args, **kwargs: P.kwargs) -> A:
+            return wrap(run(placed(self, *args, **kwargs)))
+
+        async def call_async(self: C, /, *args: P.args, **kwargs: P.kwargs) -> B:
+            return wrap_async(await arun(placed(self, *args, **kwargs)))
+
+        itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+        self._dress(call, name, itself)
+        self._dress(call_async, f"{name}_async", itself)
+        return call, call_async
+
+    def _dress(self, call: Callable[..., Any], name: str, *first: inspect.Parameter) -> None:
         """Give the method the plan's documentation, and its signature without the place it is called from."""
         functools.update_wrapper(call, self.plan)
         call.__name__ = call.__qualname__ = name
         signature = inspect.signature(self.plan)
         _, *rest = signature.parameters.values()
-        call.__signature__ = signature.replace(parameters=rest)  # type: ignore[attr-defined]  # functions allow it
+        call.__signature__ = signature.replace(parameters=[*first, *rest])  # type: ignore[attr-defined]  # functions allow it
         del call.__wrapped__  # type: ignore[attr-defined]  # whoever unwraps would find a plan, with its place first
 
 

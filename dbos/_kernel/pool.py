@@ -11,6 +11,7 @@ import contextvars
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -22,32 +23,45 @@ logger = logging.getLogger("dbos")
 
 # How long a thread without work stays for the next job.
 IDLE_SECONDS = 10.0
+# How long the start of a thread may take.
+START_SECONDS = 1.0
 
 
 class Pool:
-    """As many threads as there are jobs at once, up to `limit`."""
+    """As many threads as there are jobs at once, up to `limit`.
+
+    No job waits behind another for long: while jobs wait and no thread is idle, one thread after the other is
+    started, each by its predecessor. So a burst of short jobs is done by few threads, and who submits never waits for
+    the start of one.
+    """
 
     def __init__(self, name: str, limit: int | None = None) -> None:
         self.name, self.limit = name, limit
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        # Jobs submitted and not finished; threads alive. A thread for each job, so none waits behind another.
-        self._open = self._threads = self._born = 0
+        # Threads alive; those of them that wait for a job, less the jobs on their way to them; all there ever were.
+        self._threads = self._idle = self._born = 0
+        self._growing_since: float | None = None
         self._closed = False
 
     def submit(self, fn: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
         """Run it soon, in a thread, in a copy of this context."""
         context = contextvars.copy_context()
-        with self._lock:
-            self._open += 1
-            more = self._open > self._threads and (self.limit is None or self._threads < self.limit)
-            if more:
-                self._threads += 1
-                self._born += 1
-                number = self._born
         self._jobs.put(lambda: context.run(fn, *args, **kwargs))
-        if more:
-            threading.Thread(target=self._work, name=f"{self.name}-{number}", daemon=True).start()
+        self._grow()
+
+    def _grow(self) -> None:
+        """Start a thread if jobs wait and nobody is about to take them."""
+        with self._lock:
+            now, since = time.monotonic(), self._growing_since
+            # A start that takes so long was interrupted before it began.
+            grows = since is not None and now - since < START_SECONDS
+            if grows or self._idle or self._jobs.empty() or (self.limit is not None and self._threads >= self.limit):
+                return
+            self._growing_since = now
+            self._born += 1
+            number = self._born
+        threading.Thread(target=self._work, name=f"{self.name}-{number}", daemon=True).start()
 
     async def call(self, fn: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run it in a thread and await what it returns."""
@@ -74,24 +88,38 @@ class Pool:
             self._jobs.put(None)
 
     def _work(self) -> None:
+        with self._lock:
+            self._threads += 1
+            self._growing_since = None
         while True:
-            try:
-                job = self._jobs.get(timeout=0 if self._closed else IDLE_SECONDS)
-            except queue.Empty:
-                with self._lock:
-                    if self._threads > self._open:
-                        self._threads -= 1
-                        return
-                continue  # the job that needs this thread is about to arrive
+            job = self._next()
             if job is None:
-                continue  # closed: do what is left, then find nothing to do
+                return
+            self._grow()
             try:
                 job()
             except BaseException:  # a job's own business; the thread serves the next one
                 logger.exception("A background job failed")
             del job  # its closure may hold large values
+
+    def _next(self) -> Job | None:
+        """The next job; None: there is none, and this thread is to end."""
+        while True:
             with self._lock:
-                self._open -= 1
+                self._idle += 1
+            try:
+                job = self._jobs.get(timeout=0 if self._closed else IDLE_SECONDS)
+            except queue.Empty:
+                with self._lock:
+                    self._idle -= 1
+                    if self._jobs.empty():  # else one came just now, and its sender counted on us
+                        self._threads -= 1
+                        return None
+                continue
+            with self._lock:
+                self._idle -= 1
+            if job is not None:
+                return job  # None: the pool is closed. Do what is left, then find nothing to do
 
 
 def settle(

@@ -5,21 +5,37 @@ Only imported by those who use it: a program on SQLite does not wait for the dri
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import psycopg
-from sqlalchemy import ARRAY, BindParameter, ColumnElement, Select, Text, any_, bindparam, cast
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    BindParameter,
+    ColumnElement,
+    Select,
+    Text,
+    any_,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.compiler import compiles
 
 from dbos._kernel.dialect import Dialect, JsonRows, original
+from dbos._kernel.statement import statement
 from dbos._kernel.wire import Returned, Wire
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
     from sqlalchemy.sql.compiler import SQLCompiler
 
+    from dbos._kernel.schema import Tables
     from dbos._kernel.statement import Conn
 
 
@@ -31,6 +47,12 @@ def _json_rows_postgresql(element: JsonRows, compiler: SQLCompiler, **kw: Any) -
         for place, (name, type_) in enumerate(element.fields.items())
     )
     return f"(SELECT {fields} FROM jsonb_array_elements(CAST({compiler.process(element.clauses, **kw)} AS JSONB)) AS given)"  # noqa: S608 - names of ours
+
+
+@statement
+def TURN(_: Tables) -> Select[Any]:
+    """Wait for the turn; it ends with the transaction."""
+    return select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("what", type_=Text()), 0)))
 
 
 class Postgres(Dialect):
@@ -99,8 +121,18 @@ class Postgres(Dialect):
     def adapt(self, parameters: dict[str, Any]) -> dict[str, Any]:
         return parameters
 
-    def skip_locked(self, query: Select[Any]) -> Select[Any]:
-        return query.with_for_update(skip_locked=True)
+    def claim(self, table: Table, values: Mapping[str, Any], next_ones: Select[Any], columns: Sequence[Any]) -> Any:
+        (key,) = table.primary_key.columns
+        arrival = self.arrival(table).label("arrival")
+        locked = next_ones.add_columns(arrival).with_for_update(skip_locked=True).cte("next")
+        return update(table).values(values).where(key == locked.c[key.name]).returning(*columns, locked.c.arrival)
+
+    def arrival(self, table: Table) -> ColumnElement[Any]:
+        """The transaction that inserted the row: until it is claimed nobody updates it."""
+        return cast(cast(literal_column(f"{table.name}.xmin"), Text()), BigInteger())
+
+    def take_turns(self, conn: Conn, what: str) -> None:
+        conn.run(TURN, what=what)
 
     def is_transient(self, error: BaseException) -> bool:
         error = original(error)

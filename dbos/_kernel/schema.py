@@ -21,6 +21,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     DefaultClause,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -30,6 +31,7 @@ from sqlalchemy import (
     Table,
     Text,
     func,
+    literal_column,
     null,
     select,
     text,
@@ -75,6 +77,12 @@ STATUS_INDEXES = (
         True,
         "deduplication_id IS NOT NULL",
     ),
+    (
+        "idx_workflow_status_partition",
+        ("queue_name", "queue_partition_key", "priority", "created_at"),
+        False,
+        "status = 'ENQUEUED' AND queue_partition_key IS NOT NULL",
+    ),
     ("idx_workflow_status_delayed", ("delay_until_epoch_ms",), False, "status = 'DELAYED'"),
     ("idx_workflow_status_forked_from", ("forked_from",), False, "forked_from IS NOT NULL"),
     (
@@ -112,7 +120,11 @@ class Tables:
             "notebook_migrations", self.metadata, Column("version", self._big, primary_key=True)
         )
         self.leases = self._leases()
+        self.starts = self._starts()
+        self.schedule_origins, self.debounces = self._schedule_origins(), self._debounces()
         later = MetaData(schema=self.schema)  # never created by us
+        # Later releases have a table of queues; where it is missing we have one of our own, of the same columns.
+        self.queues = self._queues("queues", later) if layout.split else self._queues("notebook_queues", self.metadata)
         self.side_input = Table("workflow_input", later, Column("workflow_uuid", Text), Column("inputs", Text))
         self.side_output = Table(
             "workflow_output", later, Column("workflow_uuid", Text), Column("output", Text), Column("error", Text)
@@ -181,11 +193,16 @@ class Tables:
         return table
 
     def _steps(self) -> Table:
-        # No foreign key: on Postgres it doubles the cost of a step. The trigger `forget_steps` does its other job.
+        # On Postgres a foreign key doubles the cost of a step; there the trigger `forget_steps` does its other job. On
+        # SQLite it costs nothing to speak of, and a later release that rebuilds the table would trip over a trigger.
+        if self.dialect.has_schemas:
+            workflow = Column("workflow_uuid", Text, primary_key=True)
+        else:
+            workflow = self._workflow(primary_key=True)
         return Table(
             "operation_outputs",
             self.metadata,
-            Column("workflow_uuid", Text, primary_key=True),
+            workflow,
             Column("function_id", Integer, primary_key=True, autoincrement=False),
             Column("function_name", Text, nullable=False, server_default=text("''")),
             Column("output", Text),
@@ -213,7 +230,9 @@ class Tables:
             Column("serialization", Text),
             Column("consumed", Boolean, nullable=False, server_default=DefaultClause(text("FALSE"))),
         )
-        Index("idx_workflow_topic", table.c.destination_uuid, table.c.topic)
+        # The unread ones of a topic, oldest first, however many were read before.
+        c = table.c
+        Index("idx_workflow_topic", c.destination_uuid, c.topic, c.consumed, c.created_at_epoch_ms)
         return table
 
     def _events(self) -> tuple[Table, Table]:
@@ -300,9 +319,64 @@ class Tables:
             Column("expires_at", self._big, nullable=False),
         )
 
+    def _starts(self) -> Table:
+        """When workflows of a queue with a rate limit were started: their rows forget it when they are recovered."""
+        table = Table(
+            "notebook_starts",
+            self.metadata,
+            Column("start_id", self._big, primary_key=True, autoincrement=True),
+            Column("queue_name", Text, nullable=False),
+            Column("queue_partition_key", Text),
+            Column("started_at", self._big, nullable=False),
+            Column("number", Integer, nullable=False),
+        )
+        Index("idx_notebook_starts", table.c.queue_name, table.c.started_at)
+        return table
+
+    def _schedule_origins(self) -> Table:
+        """Since when each schedule is as it is now: what was due before is none of its affair."""
+        return Table(
+            "notebook_schedules",
+            self.metadata,
+            Column("schedule_id", Text, primary_key=True),
+            Column("counts_from", self._big, nullable=False),
+        )
+
+    def _debounces(self) -> Table:
+        """The workflows that wait for the end of a burst of calls, and the moment at which each starts at the latest."""
+        return Table(
+            "notebook_debounces",
+            self.metadata,
+            Column("workflow_uuid", Text, primary_key=True),
+            Column("deadline", self._big),
+        )
+
+    def _queues(self, name: str, metadata: MetaData) -> Table:
+        false = DefaultClause(text("FALSE"))
+        return Table(
+            name,
+            metadata,
+            Column("queue_id", Text, primary_key=True),
+            Column("name", Text, nullable=False, unique=True),
+            Column("concurrency", Integer),
+            Column("worker_concurrency", Integer),
+            Column("rate_limit_max", Integer),
+            Column("rate_limit_period_sec", Float),
+            Column("priority_enabled", Boolean, nullable=False, server_default=false),
+            Column("partition_queue", Boolean, nullable=False, server_default=false),
+            Column("polling_interval_sec", Float, nullable=False, server_default=text("1.0")),
+            self._moment("created_at"),
+            self._moment("updated_at"),
+            Column("application_name", Text),
+            Column("partition_concurrency", Integer),
+            Column("partition_worker_concurrency", Integer),
+            Column("partition_rate_limit_max", Integer),
+            Column("partition_rate_limit_period_sec", Float),
+        )
+
     @cached_property
     def own(self) -> list[Table]:
-        return [self.own_migrations, self.leases]
+        return [table for table in self.metadata.sorted_tables if table.name.startswith("notebook_")]
 
     @cached_property
     def shared(self) -> list[Table]:
@@ -329,8 +403,11 @@ class Tables:
     def _either(self, classic: Column[Any], side: Column[Any]) -> ColumnElement[Any]:
         if not self.layout.split:
             return classic.label(classic.name)
-        same = side.table.c.workflow_uuid == self.status.c.workflow_uuid
-        elsewhere = select(side).where(same).correlate(self.status).scalar_subquery()
+        # In words: a statement that returns what it changed names columns without their table on SQLite, and inside
+        # this query that would be the side table's own.
+        name = self.dialect.named.identifier_preparer.format_table(self.status)
+        same = side.table.c.workflow_uuid == literal_column(f"{name}.workflow_uuid", Text())
+        elsewhere = select(side).where(same).scalar_subquery()
         return func.coalesce(elsewhere, classic).label(classic.name)
 
     def ending(self, moment: ColumnElement[Any] | None) -> dict[str, Any]:

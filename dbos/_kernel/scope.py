@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from dbos._kernel.bell import Wait, Waiter
+from dbos._kernel.codec import PORTABLE
 from dbos._kernel.lane import Put, Tx
 from dbos._kernel.store import PATIENCE_SECONDS, Read
 
 if TYPE_CHECKING:
     from dbos._kernel.bell import Bell, Channel
     from dbos._kernel.clock import Clock
-    from dbos._kernel.codec import Codec
+    from dbos._kernel.codec import Codec, Serializer, WorkflowSerializationFormat
     from dbos._kernel.model import Recorded
     from dbos._kernel.statement import Conn, Entry
     from dbos._kernel.store import Store
@@ -47,6 +48,12 @@ class Ground:
 
     def made_room(self) -> None:
         """A run begins to wait, or ends."""
+
+    def look_around(self) -> None:
+        """The listener takes a full look."""
+
+    def expect_rings(self) -> None:
+        """Somebody begins to wait: a client listens from now on. Its place at the bell is taken already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +88,7 @@ class Run:
         "deadline_ms",
         "failure",
         "format",
+        "frees",
         "ground",
         "here",
         "is_over",
@@ -88,10 +96,13 @@ class Run:
         "is_waiting",
         "journal",
         "name",
+        "notes",
         "owner",
+        "queue",
         "result",
         "steps_taken",
         "stops",
+        "unsettled",
         "workflow_id",
     )
 
@@ -107,12 +118,19 @@ class Run:
         self.deadline_ms: int | None = None
         self.format: str | None = None
         self.caller = NOBODY
+        #: The queue and the partition it was taken from, and what is rung when it ends: others may start then.
+        self.queue: tuple[str, str | None] | None = None
+        #: Records that are on their way to the database: awaited before anything outside can depend on them.
+        self.unsettled: list[Put] = []
+        self.frees: tuple[Channel, ...] = ()
         #: When a write or read last showed that the row is ours and PENDING, by the monotonic clock.
         self.confirmed_at = float("-inf")
         self.here = Here(ground, self)
         #: Taken from the database: an earlier execution may have left records.
         self.is_recovered = False
         self.is_over = self.is_waiting = False
+        #: What operations keep for as long as the run lasts, each under a key of its own.
+        self.notes: dict[Any, Any] = {}
         self.result: Any = None
         self.failure: BaseException | None = None
 
@@ -148,6 +166,11 @@ class Here:
         """Inside that step of the same workflow."""
         return Here(self.ground, self.run, step, session)
 
+    def serializer(self, choice: WorkflowSerializationFormat | None) -> Serializer:
+        """That of a value for others: as chosen, else portable in a portable workflow, else the configured one."""
+        portable = self.run is not None and self.run.format == PORTABLE
+        return self.ground.codec.chosen(choice, PORTABLE if portable else None)
+
     # The effects, with the patience that fits: a workflow waits as long as the database is away, because
     # nothing else would be right; a caller outside is told.
 
@@ -165,6 +188,7 @@ class Here:
         return Read(self.ground.store, work, self._patience)
 
     def wait(self, waiter: Waiter, until_ms: int | None = None) -> Wait:
+        self.ground.expect_rings()
         return Wait(waiter, self.ground.clock, until_ms)
 
 
@@ -190,6 +214,8 @@ class StartOptions:
     has_timeout: bool = False
     timeout_ms: int | None = None
     deduplication_id: str | None = None
+    #: Attach to the workflow that holds the deduplication id, instead of raising.
+    returns_existing: bool = False
     priority: int | None = None
     app_version: str | None = None
     queue_partition_key: str | None = None

@@ -11,6 +11,8 @@ import threading
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
+from dbos._kernel.bell import Waiter
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -29,6 +31,8 @@ class Service(ABC):
 
     def __init__(self, bell: Bell, clock: Clock) -> None:
         self.bell, self.clock = bell, clock
+        #: What was rung since the tick before this one.
+        self.heard: set[Channel] = set()
         self._stopping = False
         self._failures = 0
         self._thread: threading.Thread | None = None
@@ -39,7 +43,7 @@ class Service(ABC):
         """Do what is due; say when to do so again (None: when rung)."""
 
     def channels(self) -> Sequence[Channel]:
-        """What wakes this service."""
+        """What wakes this service; asked before each tick."""
         return ()
 
     def start(self) -> None:
@@ -57,13 +61,20 @@ class Service(ABC):
         return self._thread is None or self._thread is threading.current_thread() or self._ended.wait(seconds)
 
     def _serve(self) -> None:
+        waiter = Waiter()
+        channels: set[Channel] = set()
         try:
             while not self._stopping:
-                with self.bell.listening(("service", self.name), *self.channels()) as waiter:
-                    until_ms = self._tick()
-                    if not self._stopping:
-                        waiter.block(self.clock, until_ms)
+                wanted = {("service", self.name), *self.channels()}
+                self.bell.add(waiter, wanted - channels)
+                self.bell.remove(waiter, channels - wanted)
+                channels = wanted
+                self.heard = waiter.take()
+                until_ms = self._tick()
+                if not self._stopping:
+                    waiter.block(self.clock, until_ms)
         finally:
+            self.bell.remove(waiter, channels)
             self._ended.set()
 
     def _tick(self) -> int | None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Select, Text, bindparam, func, select
+from sqlalchemy import ColumnElement, Integer, Select, Text, bindparam, func, literal_column, select, update
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.compiler import compiles
 
@@ -66,6 +66,9 @@ class SQLite(Dialect):
     def in_transaction(self, raw: Any) -> bool:
         return bool(raw.in_transaction)
 
+    def version(self, conn: Conn) -> int | None:
+        return int(conn.raw.execute("PRAGMA data_version").fetchone()[0])
+
     def execute(self, cursor: Any, sql: str, parameters: Any) -> Any:
         return cursor.execute(sql, parameters)
 
@@ -91,9 +94,17 @@ class SQLite(Dialect):
                 parameters[name] = json.dumps(value)
         return parameters
 
-    def skip_locked(self, query: Select[Any]) -> Select[Any]:
-        """Nothing to lock: BEGIN IMMEDIATE already made us the only writer."""
-        return query
+    def claim(self, table: Table, values: Mapping[str, Any], next_ones: Select[Any], columns: Sequence[Any]) -> Any:
+        """Nothing to pass over: BEGIN IMMEDIATE already made us the only writer."""
+        (key,) = table.primary_key.columns
+        chosen = key.in_(next_ones.scalar_subquery())
+        return update(table).values(values).where(chosen).returning(*columns, self.arrival(table).label("arrival"))
+
+    def arrival(self, table: Table) -> ColumnElement[Any]:
+        return literal_column("rowid", Integer())
+
+    def take_turns(self, conn: Conn, what: str) -> None:
+        """Whoever writes is alone already."""
 
     def is_transient(self, error: BaseException) -> bool:
         # A disk that is full or fails is like a server that is away: what is done again finds out what became of it.

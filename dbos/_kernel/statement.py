@@ -65,6 +65,8 @@ class Kind:
         self.columns, self.keys, self.build = columns, keys, build
         #: Lower ranks are written first within one commit: a workflow's last step before its outcome.
         self.rank = rank
+        #: Below 0 are those that only ask: two rows with one key may stand in one statement.
+        self.reads = rank < 0
         self.names = tuple(columns)
 
     def __repr__(self) -> str:
@@ -145,6 +147,13 @@ class Compiler:
             known = self._known[wanted, many] = _Compiled(str(compiled), {})
         return known
 
+    def kind_in_work(self, wanted: Kind) -> _Compiled:
+        known = self._known.get((wanted, "in a work"))
+        if known is None:
+            rows = self.tables.dialect.rows(wanted.columns, many=False)
+            known = self._known[wanted, "in a work"] = self.once(wanted.build(self.tables, rows))
+        return known
+
 
 class Conn:
     """A driver connection that speaks our statements."""
@@ -180,6 +189,11 @@ class Conn:
         self.run(wanted, **parameters)
         return int(self.cursor.rowcount)
 
+    def add(self, entry: Entry) -> bool:
+        """Write one row, in the transaction of a work; say whether it was accepted."""
+        given = {f"given_{name}": value for name, value in zip(entry.kind.names, entry.row, strict=True)}
+        return bool(self._run(self.compiler.kind_in_work(entry.kind), given))
+
     def say(self, sql: str) -> None:
         """A bare word to the database, such as BEGIN."""
         self.cursor.execute(sql)
@@ -191,7 +205,7 @@ class Conn:
         for entries in groups:
             kind = entries[0].kind
             # Rows with one key, as two executions of a workflow write them, go one by one: the answer names the key.
-            if len(entries) > 1 and len({entry.key for entry in entries}) == len(entries):
+            if len(entries) > 1 and (kind.reads or len({entry.key for entry in entries}) == len(entries)):
                 # Not as ASCII: half a surrogate pair would pass as an escape, and be stored as what nobody can read.
                 text = json.dumps([entry.row for entry in entries], ensure_ascii=False)
                 if len(text) <= LONGEST_TEXT and NUL not in text:
@@ -210,10 +224,10 @@ class Conn:
         if compiled.fixed:
             parameters = {**compiled.fixed, **parameters}
         self.dialect.execute(cursor, compiled.text, self.dialect.adapt(parameters))
-        if cursor.description is None:
-            return []
         make = compiled.make
-        if make is None:
+        if make is None:  # a description is made anew whenever it is asked for: only once, then
+            if cursor.description is None:
+                return []
             names = [column[0] for column in cursor.description]
             row_type: Any = namedtuple("Row", names, rename=True)  # type: ignore[misc]  # noqa: PYI024 - known only now
             make = compiled.make = row_type._make
@@ -221,7 +235,7 @@ class Conn:
 
 
 def _verdicts(entries: Sequence[Entry], returned: Sized) -> list[bool]:
-    """Whose key was returned; no two of the entries have the same."""
+    """Whose key was returned; no two of the entries have the same, or they are one question."""
     if len(returned) == len(entries):
         return [True] * len(entries)
     accepted = set(map(tuple, cast(Iterable[Any], returned)))

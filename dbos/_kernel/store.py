@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import functools
 import logging
+import queue
 import sys
-import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from sqlalchemy.pool import QueuePool
 
 from dbos._kernel.lane import Farewell, Lane, Tx
-from dbos._kernel.plan import Effect, perform
+from dbos._kernel.plan import Effect
 from dbos._kernel.pool import Pool
 from dbos._kernel.schema import CLASSIC, Layout, Tables, layout_of
 from dbos._kernel.statement import Compiler, Conn
@@ -33,8 +33,9 @@ T = TypeVar("T")
 
 logger = logging.getLogger("dbos")
 
-# Idle reading connections kept open; more are opened when needed and closed afterwards.
-IDLE_READERS = 4
+# So many connections read at once, at most, and are kept open: who comes then waits for one, which takes less than
+# to open another.
+MOST_READERS = 8
 # Connections that are kept for good: the lane's, and the one that listens.
 KEPT = 2
 # How long a caller outside any workflow is kept waiting for a database that does not answer.
@@ -90,7 +91,7 @@ class Store:
         self.schema = schema
         self.compiler = compiler_of(self.dialect, schema)
         self.lane = Lane(self.dialect, self.connect_writer, self.discard, ring, clock)
-        self.readers = Pool("dbos-reader", IDLE_READERS)
+        self.readers = Pool("dbos-reader", MOST_READERS)
         # Readers wait here and not for the engine's pool: idle connections of ours are not in it.
         most_readers = _capacity(engine) - KEPT
         if most_readers < 1:
@@ -98,12 +99,15 @@ class Store:
                 f"The pool of the system database must hold at least {KEPT + 1} connections: one to write, one to "
                 "listen, one to read"
             )
-        self._may_read = threading.BoundedSemaphore(most_readers)
-        self._most_idle = min(IDLE_READERS, most_readers)
+        # One token for each that may read: taking one costs a tenth of what a semaphore does.
+        self._may_read: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(min(MOST_READERS, most_readers)):
+            self._may_read.put(None)
         self._idle: list[Conn] = []
-        self._idle_lock = threading.Lock()
         self._pooled: dict[int, Any] = {}
         self._closed: Farewell | None = None
+        #: The version of the database (see `Lane.version`) after which everything that is waited for was looked at.
+        self.looked_at: int | None = None
 
     @property
     def tables(self) -> Tables:
@@ -161,12 +165,23 @@ class Store:
 
     def refresh_layout(self) -> None:
         """See what the shared tables look like now: another program may have migrated them."""
-        layout = self.read(layout_of)
+        self.adopt_layout(self.read(layout_of))
+
+    def adopt_layout(self, layout: Layout) -> None:
+        """Read and write this layout from now on."""
         if layout != self.tables.layout:
             logger.info("The system database is in layout %s", layout)
             self.compiler = compiler_of(self.dialect, self.schema, layout)
             self.lane.drop_connection()
             self._close_idle()
+
+    def is_abreast(self, since: float) -> bool:
+        """Whether all that others had written was looked at here, and nobody wrote more until that moment.
+
+        By the monotonic clock. Only a database that tells by itself whether it changed lets us know.
+        """
+        version, seen_at = self.lane.version
+        return version is not None and version == self.looked_at and seen_at > since
 
     # -- reading -----------------------------------------------------------------------------------------------
 
@@ -175,8 +190,11 @@ class Store:
         pause, until = 0.005, None
         while True:
             try:
-                with self._may_read:
+                self._may_read.get()
+                try:
                     return self._read_once(work, patience_seconds)
+                finally:
+                    self._may_read.put(None)
             except Exception as error:
                 if not self.dialect.is_transient(error):
                     raise self.dialect.described(error) from None
@@ -203,7 +221,7 @@ class Store:
     def aside(self, work: Callable[[Conn], T]) -> T:
         """A small transaction that does not queue behind others, where the database allows two writers."""
         if self.dialect.single_writer:
-            return perform(Tx(self.lane, work))
+            return Tx(self.lane, work).block()
 
         def in_transaction(conn: Conn) -> T:
             conn.say(self.dialect.begin)
@@ -227,23 +245,25 @@ class Store:
     def _take(self, patience_seconds: float | None) -> Conn:
         if self._closed is not None:
             raise self._closed(patience_seconds is None)
-        with self._idle_lock:
-            if self._idle:
-                return self._idle.pop()
-        return self.connect()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self.connect()
 
     def _put_back(self, conn: Conn) -> None:
-        with self._idle_lock:
-            if len(self._idle) < self._most_idle and self._closed is None and conn.compiler is self.compiler:
-                self._idle.append(conn)
-                return
-        self.discard(conn)
+        if conn.compiler is not self.compiler:
+            self.discard(conn)
+            return
+        self._idle.append(conn)
+        if self._closed is not None:
+            self._close_idle()
 
     def _close_idle(self) -> None:
-        with self._idle_lock:
-            idle, self._idle = self._idle, []
-        for conn in idle:
-            self.discard(conn)
+        while self._idle:
+            try:
+                self.discard(self._idle.pop())
+            except IndexError:  # somebody else took the last
+                return
 
     def close(self, farewell: Farewell) -> None:
         """Refuse everything from now on, with the error that `farewell` makes."""
@@ -253,6 +273,21 @@ class Store:
         self._close_idle()
         if self.owns_engine:
             self.engine.dispose()
+
+
+class Aside(Effect[T], Generic[T]):
+    """Do a small transaction that does not queue behind others; see `Store.aside`."""
+
+    __slots__ = ("store", "work")
+
+    def __init__(self, store: Store, work: Callable[[Conn], T]) -> None:
+        self.store, self.work = store, work
+
+    def block(self) -> T:
+        return self.store.aside(self.work)
+
+    async def wait(self) -> T:
+        return await self.store.readers.call(self.store.aside, self.work)
 
 
 class Read(Effect[T], Generic[T]):

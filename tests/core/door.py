@@ -9,7 +9,8 @@ from typing import Any
 
 import psycopg
 
-from dbos._engine.transitions import BEGIN, FINISH
+from dbos._engine.row import BEGIN
+from dbos._engine.transitions import FINISH
 from dbos._kernel.journal import RECORD
 from dbos._kernel.lane import Job, Put, Tx
 from dbos._kernel.statement import Conn, Entry, statement
@@ -103,7 +104,7 @@ class Door:
 
     def _hand_over(self, job: Job[Any]) -> Any:
         done = job.expect()
-        self.store.lane._hand_over(job)
+        self.store.lane.hand_over(job)
         return done
 
     def trouble(self) -> BaseException:

@@ -10,19 +10,21 @@ from dbos import DBOSConfig
 from dbos.testing import Ledger, crash_sweep
 from tests.crash.conftest import sql
 from tests.crash.scenarios import SCENARIOS
+from tests.crash.talking import TALKING
 
 # The rows that the transactions of a scenario insert, each exactly once.
 WORK = {"transaction": [(1,), (2,)]}
+ALL = SCENARIOS | TALKING
 
 
 # A runtime that is killed leaves its connections to the garbage collector, which says so.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", ALL)
 def test_every_death_leads_to_the_same_end(name: str, fresh: Callable[[], DBOSConfig]) -> None:
     """Whenever the runtime dies, its successor comes to the same end and repeats nothing that was recorded."""
     ledger = Ledger()
-    act = SCENARIOS[name](ledger)
+    act = ALL[name](ledger)
     lives: list[str] = []
 
     def database() -> DBOSConfig:

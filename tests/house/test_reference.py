@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import dbos
-from dbos import DBOS, DBOSConfig, WorkflowHandle, WorkflowHandleAsync, error
+from dbos import DBOS, DBOSClient, DBOSConfig, WorkflowHandle, WorkflowHandleAsync, error
 from dbos._kernel.plan import Op
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +43,7 @@ def test_an_exported_name_is_documented(name: str) -> None:
     assert inspect.getdoc(getattr(dbos, name))
 
 
-@pytest.mark.parametrize("path", [*members(DBOS), *members(WorkflowHandle), *members(WorkflowHandleAsync)])
+@pytest.mark.parametrize("path", [*members(DBOS), *members(DBOSClient), *members(WorkflowHandle), *members(WorkflowHandleAsync)])
 def test_a_member_is_documented(path: str) -> None:
     if path == "DBOS.logger":  # an object of the standard library; the comment beside it tells whose
         return
