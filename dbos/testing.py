@@ -61,7 +61,7 @@ class FakeClock(Clock):
     def monotonic(self) -> float:
         return self._now_ms / 1000
 
-    def align(self, database_now_ms: int | None) -> None:
+    def align(self, asked_ms: int, database_now_ms: int | None) -> None:
         """This clock takes its time from nobody."""
 
     def pause(self, seconds: float) -> None:

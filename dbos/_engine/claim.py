@@ -133,7 +133,8 @@ def _sort_out(runtime: Runtime, conn: Conn, rows: list[Row], owner: str, specs: 
     if not rows:
         return claims
     now = runtime.clock.now_ms()
-    journals = load(conn, [row.workflow_uuid for row in rows])
+    known = [row.workflow_uuid for row in rows if row.has_journal]
+    journals = load(conn, known) if known else {}
     for row in sorted(rows, key=_turn):
         spec = specs[row.name]
         most = spec.max_recovery_attempts
@@ -145,7 +146,7 @@ def _sort_out(runtime: Runtime, conn: Conn, rows: list[Row], owner: str, specs: 
             conn.run(CANCEL, workflow_ids=[row.workflow_uuid], now=now)
             claims.ended.append(row.workflow_uuid)
         else:
-            run = _run_of(runtime, row, owner, journals[row.workflow_uuid])
+            run = _run_of(runtime, row, owner, journals.get(row.workflow_uuid, {}))
             taken = Claimed(run, spec, row.class_name, row.config_name, row.inputs, row.serialization)
             claims.taken.append(taken)
     return claims

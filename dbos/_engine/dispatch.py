@@ -21,7 +21,7 @@ from dbos._engine.runtime import ROOM
 from dbos._engine.transitions import FORGET_DEBOUNCES, NEXT_DELAY, PROMOTE
 from dbos._engine.workflow import execute_claimed
 from dbos._kernel.bell import DELAYS, done, queued
-from dbos._kernel.lane import Tx
+from dbos._kernel.lane import Short
 from dbos._kernel.model import ENQUEUED
 from dbos._kernel.plan import perform
 from dbos._kernel.service import Service
@@ -44,6 +44,8 @@ logger = logging.getLogger("dbos")
 
 # So many are claimed by one statement.
 BATCH = 100
+# So long after it took something the dispatcher lets more come.
+GATHER_SECONDS = 0.002
 # Rung when a function or a queue is registered.
 REGISTERED = ("registered", "")
 
@@ -85,12 +87,15 @@ class Dispatcher(Service):
                 line.is_rung = True
         if (REGISTERED in self.heard or ROOM in self.heard) and self._find_lines():
             return now_ms  # once more, when we listen to the new ones: what is enqueued until then would be missed
+        took = False
         # In turns, a batch of each: a long queue does not keep the others waiting.
         while rung := [line for line in self._lines.values() if line.is_rung]:
             for line in rung:
                 if self.runtime.room() <= 0:
                     return None  # until some is made
-                self._take_batch(line)
+                took = self._take_batch(line) or took
+        if took:  # whoever enqueues one after the other has several taken together
+            self.clock.pause(GATHER_SECONDS)
         return min((line.due_ms for line in self._lines.values() if line.due_ms is not None), default=None)
 
     def _find_lines(self) -> bool:
@@ -110,14 +115,14 @@ class Dispatcher(Service):
             del self._lines[name]
         return not known.issuperset(self._lines)
 
-    def _take_batch(self, line: Line) -> None:
-        """Take one batch of what waits on a queue, and begin it."""
+    def _take_batch(self, line: Line) -> bool:
+        """Take one batch of what waits on a queue, and begin it; say whether there was any."""
         runtime, most = self.runtime, min(self.runtime.room(), BATCH)
         interval_ms = line.spec.looks_every_ms
         owner = runtime.new_owner()
         with runtime.new_rows(owner):
             work = claim_work(runtime, owner, line.spec, most, line.partition)
-            claims = perform(Aside(runtime.store, work))
+            claims = perform(Aside(runtime.store, work, transacts=line.spec.is_limited))
         line.partition = claims.partition
         line.due_ms = claims.due_ms if interval_ms is None else self.clock.now_ms() + interval_ms
         number = len(claims.taken) + len(claims.ended)
@@ -125,6 +130,7 @@ class Dispatcher(Service):
         self.bell.ring(map(done, claims.ended))
         for each in claims.taken:
             self.begin(each)
+        return number > 0
 
     def begin(self, claimed: Claimed) -> None:
         runtime = self.runtime
@@ -153,7 +159,7 @@ class Promoter(Service):
             conn.run(FORGET_DEBOUNCES, workflow_ids=[row.workflow_uuid for row in promoted])
             return {row.queue_name for row in promoted if row.queue_name}, _next_delay(conn)
 
-        queues, due_ms = perform(Tx(self.runtime.store.lane, work))
+        queues, due_ms = perform(Short(self.runtime.store.lane, work))
         self.bell.ring([queued(name) for name in queues])
         return due_ms
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from dbos._kernel.model import WorkflowStatus
     from dbos._kernel.schema import Tables
-    from dbos._kernel.scope import Ground, Here, Run
+    from dbos._kernel.scope import Awaited, Ground, Here, Run
 
 R = TypeVar("R")
 H = TypeVar("H", bound="Handle[Any]")
@@ -34,7 +34,7 @@ class Handle(Generic[R]):
     """What both colours share: the id, where it lives, and its run if that is in this process."""
 
     def __init__(
-        self, ground: Ground, workflow_id: str, run: Run | None = None, *, may_be_missing: bool = False
+        self, ground: Ground, workflow_id: str, run: Run | Awaited | None = None, *, may_be_missing: bool = False
     ) -> None:
         #: The workflow's id.
         self.workflow_id = workflow_id
@@ -97,7 +97,7 @@ class Reference(NamedTuple):
 
     ground: Ground
     workflow_id: str
-    run: Run | None = None
+    run: Run | Awaited | None = None
     may_be_missing: bool = False
 
     def handle(self) -> WorkflowHandle[Any]:
@@ -148,7 +148,7 @@ async def retrieve_workflow(here: Here, workflow_id: str, existing_workflow: boo
         exists = bool(await here.read(lambda conn: conn.run(STATUSES, workflow_ids=[workflow_id])))
     if not exists:
         raise DBOSNonExistentWorkflowError("target", workflow_id)
-    return Reference(here.ground, workflow_id, here.ground.running(workflow_id))
+    return Reference(here.ground, workflow_id, here.ground.running(workflow_id) or here.ground.expect(workflow_id))
 
 
 @statement

@@ -46,6 +46,8 @@ ORDERLY_END_SECONDS = 2
 class Outside(Ground):
     """The database as a client reaches it."""
 
+    impatient = ("done", "stream_at")
+
     def __init__(
         self,
         engine: Engine,
@@ -112,7 +114,8 @@ class Outside(Ground):
         store.open()
         store.read(is_complete)
         store.refresh_layout()
-        self.clock.align(store.read(database_now_ms))
+        asked_ms = self.clock.now_ms()
+        self.clock.align(asked_ms, store.read(database_now_ms))
         self._is_open = True
 
     def look_around(self) -> None:

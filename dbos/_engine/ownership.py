@@ -127,8 +127,9 @@ class Keeper(Service):
             now_ms = measured_ms or self.clock.now_ms()
             return bool(conn.run(RENEW_LEASE, owner=runtime.owner_id, until=now_ms + LEASE_MS)), measured_ms
 
+        asked_ms = self.clock.now_ms()
         held, measured_ms = runtime.store.aside(work)
-        self.clock.align(measured_ms)
+        self.clock.align(asked_ms, measured_ms)
         if not held:
             logger.warning("The lease of this process ran out while it did not run; its workflows went to others")
             for run in list(runtime.runs.values()):

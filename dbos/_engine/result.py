@@ -16,7 +16,7 @@ from dbos._engine.transitions import RECORD_RESULT
 from dbos._engine.workflow import Ending, execute_claimed
 from dbos._kernel import model
 from dbos._kernel.bell import done
-from dbos._kernel.journal import STANDING, answer, check_standing, commit, ensure_running, record, replay
+from dbos._kernel.journal import STANDING, answer, check_standing, commit, ensure_running, promise, record, replay
 from dbos._kernel.model import PENDING
 from dbos._kernel.schema import layout_of
 from dbos._kernel.statement import Entry, one_of, statement
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from dbos._kernel.codec import Codec
     from dbos._kernel.schema import Tables
-    from dbos._kernel.scope import Here, Run
+    from dbos._kernel.scope import Awaited, Here, Run
     from dbos._kernel.statement import Conn, Row
 
 GET_RESULT = "DBOS.getResult"
@@ -75,7 +75,9 @@ def ending_of(codec: Codec, workflow_id: str, row: Row) -> Ending | None:
             return None
 
 
-async def await_ending(here: Here, workflow_id: str, *, run: Run | None = None, may_be_missing: bool = False) -> Ending:
+async def await_ending(
+    here: Here, workflow_id: str, *, run: Run | Awaited | None = None, may_be_missing: bool = False
+) -> Ending:
     """Wait for a workflow to end. `run` is its run in this process, if the caller knows one."""
     ground = here.ground
 
@@ -119,7 +121,9 @@ async def _take_up(here: Here, workflow_id: str, row: Row) -> None:
         runtime.spawn(lambda: execute_claimed(runtime, claimed), is_async=spec.is_async, on_this_loop=True)
 
 
-async def result_step(here: Here, workflow_id: str, *, run: Run | None = None, may_be_missing: bool = False) -> Any:
+async def result_step(
+    here: Here, workflow_id: str, *, run: Run | Awaited | None = None, may_be_missing: bool = False
+) -> Any:
     """Another workflow's outcome, as a step of this one."""
     me = here.run
     assert me is not None
@@ -127,7 +131,7 @@ async def result_step(here: Here, workflow_id: str, *, run: Run | None = None, m
     found = replay(me, step_id, GET_RESULT)
     if found is not None:
         return answer(me, found)
-    await ensure_running(me)
+    await ensure_running(me, settles=False)  # what others came to is not changed by asking
     started_ms = here.ground.clock.now_ms()
     try:
         ending = await await_ending(here, workflow_id, run=run, may_be_missing=may_be_missing)
@@ -152,26 +156,27 @@ async def record_ending(here: Here, step_id: int, workflow_id: str, ending: Endi
     if isinstance(failure, DBOSAwaitedWorkflowCancelledError | DBOSAwaitedWorkflowMaxRecoveryAttemptsExceeded):
         await _record_failure(here, step_id, workflow_id, failure, started_ms)
         return
-    (copied,) = await here.put(ending_entry(me, step_id, workflow_id, started_ms))
-    if copied or await _is_recorded(me, step_id, workflow_id):
-        me.confirm()
-    elif failure is not None:  # the row changed since: what was seen is what is recorded
-        await _record_failure(here, step_id, workflow_id, failure, started_ms)
-    else:
-        codec = here.ground.codec
-        output = codec.encode(ending.result, codec.default, f"the result of workflow {workflow_id}")
-        await commit(
-            here,
-            record(
-                me,
-                step_id,
-                GET_RESULT,
-                output=output,
-                child_id=workflow_id,
-                serialization=codec.default.name(),
-                started_ms=started_ms,
-            ),
-        )
+
+    async def explain() -> None:
+        if not await _is_recorded(me, step_id, workflow_id):
+            await _record_seen(here, step_id, workflow_id, ending, started_ms)
+
+    await promise(me, ending_entry(me, step_id, workflow_id, started_ms), explain)
+
+
+async def _record_seen(here: Here, step_id: int, workflow_id: str, ending: Ending, started_ms: int) -> None:
+    """Record what was seen of a workflow whose row has changed since."""
+    if ending.failure is not None:
+        await _record_failure(here, step_id, workflow_id, ending.failure, started_ms)
+        return
+    me, codec = here.run, here.ground.codec
+    assert me is not None
+    output = codec.encode(ending.result, codec.default, f"the result of workflow {workflow_id}")
+    serialization = codec.default.name()
+    entry = record(
+        me, step_id, GET_RESULT, output=output, child_id=workflow_id, serialization=serialization, started_ms=started_ms
+    )
+    await commit(here, entry)
 
 
 async def _is_recorded(me: Run, step_id: int, workflow_id: str) -> bool:

@@ -15,13 +15,14 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakValueDictionary
 
 from dbos._engine.queue import INTERNAL, QueueSpec
 from dbos._engine.transitions import OWNER_ID_LENGTH
 from dbos._kernel.bell import stop
 from dbos._kernel.plan import Effect, arun, loop_is_running, run
 from dbos._kernel.pool import Pool
-from dbos._kernel.scope import HERE, Ground, Here, Run
+from dbos._kernel.scope import HERE, Awaited, Ground, Here, Run
 from dbos.error import DBOSException
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class Runtime(Ground):
         self.beginning: set[str] = set()
         #: The queues that are registered in the database, as last seen.
         self.registered_queues: dict[str, QueueSpec] = {}
+        self._awaited: WeakValueDictionary[str, Awaited] = WeakValueDictionary()
         self._is_full = False
         self._claims = 0
         self._claims_lock = threading.Lock()
@@ -131,6 +133,15 @@ class Runtime(Ground):
     def queues(self) -> dict[str, QueueSpec]:
         """The queues that are known here, by name. What code declares goes before what the database says."""
         return {INTERNAL.name: INTERNAL, **self.registered_queues, **self.registry.queues}
+
+    def expect(self, workflow_id: str) -> Awaited:
+        return self._awaited.setdefault(workflow_id, Awaited())
+
+    def tell(self, run: Run) -> None:
+        """Tell whoever holds a handle how a run ended."""
+        awaited = self._awaited.get(run.workflow_id)
+        if awaited is not None:
+            awaited.result, awaited.failure, awaited.is_over = run.result, run.failure, True
 
     def taken_from(self, queue: str) -> Counter[str | None]:
         """How many runs here were taken from a queue, by partition."""

@@ -146,6 +146,8 @@ def run_columns(t: Tables) -> list[ColumnElement[Any]]:
         c.workflow_deadline_epoch_ms,
         c.recovery_attempts,
         c.queue_name,
+        # Whether there is a journal to load: for a first run there is none.
+        exists(select(literal_column("1")).where(t.steps.c.workflow_uuid == c.workflow_uuid)).label("has_journal"),
     ]
 
 

@@ -15,6 +15,7 @@ from dbos._engine.roles import authorize, roles_of
 from dbos._engine.runtime import Call
 from dbos._engine.transitions import FINISH
 from dbos._kernel.bell import done
+from dbos._kernel.journal import settle
 from dbos._kernel.model import ERROR, SUCCESS
 from dbos._kernel.scope import CALLER, NO_OPTIONS, OPTIONS, Run
 from dbos._kernel.statement import Entry
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dbos")
 
 Arguments = Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]
+
+
+# What tells a run that it is over, and not its workflow.
+REFUSALS = (DBOSWorkflowCancelledError, DBOSWorkflowConflictIDError, DBOSRuntimeEndedError)
 
 
 class Ending(NamedTuple):
@@ -59,7 +64,10 @@ async def execute(
             ending = await _perform(run, spec, arguments)
             if ending is None:
                 return None, ()
-            return await _finish(run, ending, also)
+            ending, written = await _finish(run, ending, also)
+            if ending is not None:
+                runtime.tell(run)
+            return ending, written
     finally:
         runtime.leave(run)
         # Whoever waits in this process waits for this ring, also when the run was refused or interrupted.
@@ -91,7 +99,7 @@ async def _perform(run: Run, spec: WorkflowSpec, arguments: Arguments) -> Ending
         run.caller = authorize(spec.name, roles_of(spec.fn), run.caller)
         CALLER.set(run.caller)
         value = await Call(run.here, spec.fn, args, kwargs, is_async=spec.is_async)
-    except (DBOSWorkflowCancelledError, DBOSWorkflowConflictIDError, DBOSRuntimeEndedError) as refusal:
+    except REFUSALS as refusal:
         if isinstance(refusal, Exception):  # the program's own mistake under such a name
             return Ending(None, refusal)
         logger.info("%s", refusal)
@@ -115,6 +123,13 @@ async def _perform(run: Run, spec: WorkflowSpec, arguments: Arguments) -> Ending
 async def _finish(run: Run, ending: Ending, also: tuple[Entry, ...]) -> tuple[Ending | None, tuple[bool, ...]]:
     """Write the outcome, unless the workflow is not ours any more."""
     codec = run.ground.codec
+    # Steps are written before an outcome of the same commit, and what was copied from other outcomes after it.
+    if any(promise.job.entries[0].kind.rank > FINISH.rank for promise in run.unsettled):
+        try:
+            await settle(run)
+        except REFUSALS as refusal:
+            logger.info("%s", refusal)
+            return None, ()
     try:
         serializer = codec.writing(run.format)
         if ending.failure is None:
@@ -124,7 +139,7 @@ async def _finish(run: Run, ending: Ending, also: tuple[Entry, ...]) -> tuple[En
             outcome = _outcome(run, ERROR, None, codec.encode_error(ending.failure, serializer))
         job = run.here.put(outcome, *also)
         if run.unsettled:
-            job.behind = run.unsettled[-1]
+            job.behind = run.unsettled[-1].job
         finished, *rest = await job
     except Exception as error:  # noqa: BLE001 - the value cannot be stored, by the serializer or by the database
         logger.warning("The outcome of workflow %s cannot be stored: %s", run.workflow_id, error)

@@ -89,7 +89,7 @@ async def enqueued(queue: str, func: Callable[..., Any], args: tuple[Any, ...], 
     spec = registry.spec_of(func)
     invocation = invoke(ground, spec, args if receiver is None else (receiver, *args), kwargs)
     started = await enqueue(place, invocation, queue)
-    return Reference(ground, started.workflow_id)
+    return Reference(ground, started.workflow_id, ground.expect(started.workflow_id))
 
 
 async def known(place: Here, runtime: Runtime, name: str) -> QueueSpec:

@@ -80,7 +80,9 @@ def PUT_OFF(t: Tables) -> Executable:
 def LET_GO(t: Tables) -> Executable:
     """Take the deduplication id from a debounced workflow that another program made ready."""
     return (
-        update(t.status).values(deduplication_id=null()).where(*_holds(t), t.status.c.status != DELAYED, _is_debounced(t))
+        update(t.status)
+        .values(deduplication_id=null())
+        .where(*_holds(t), t.status.c.status != DELAYED, _is_debounced(t))
     )
 
 

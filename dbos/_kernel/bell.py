@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from _thread import allocate_lock
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -196,12 +196,17 @@ class Bell:
             kinds.setdefault(kind, []).append(key)
         return kinds
 
-    def look(self, conn: Conn) -> None:
-        """Ring those for whom the database has something."""
+    def awaits(self, kinds: Collection[str]) -> bool:
+        """Whether anything of these kinds is waited for."""
+        with self._lock:
+            return any(kind in kinds for kind, _ in self._waiters)
+
+    def look(self, conn: Conn, kinds: Collection[str] | None = None) -> None:
+        """Ring those for whom the database has something, of these kinds or of all."""
         found = [
-            (kind, key)
-            for kind, keys in self.awaited().items()
-            if kind in self._looks
-            for key in self._looks[kind](conn, keys)
+            (each, key)
+            for each, keys in self.awaited().items()
+            if each in self._looks and (kinds is None or each in kinds)
+            for key in self._looks[each](conn, keys)
         ]
         self.ring_here(found)

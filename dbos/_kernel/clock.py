@@ -42,10 +42,14 @@ class Clock:
         """Do nothing for a moment, between two tries of the same thing."""
         time.sleep(seconds)
 
-    def align(self, database_now_ms: int | None) -> None:
-        """Take the database's time for ours; None when both are the same machine's."""
+    def align(self, asked_ms: int, database_now_ms: int | None) -> None:
+        """Take the database's time for ours; None when both are the same machine's.
+
+        It was that time at some moment since we asked. Only what cannot be explained so moves our clock, and no
+        further than needed: one that follows every delay of an answer would jump back and forth.
+        """
         if database_now_ms is not None:
-            self.offset_ms = database_now_ms - int(time.time() * 1000)
+            self.offset_ms += max(database_now_ms - self.now_ms(), 0) - max(asked_ms - database_now_ms, 0)
 
     def block(self, lock: Lock, until_ms: int | None) -> bool:
         """Sleep until the lock is released or the moment comes; say whether it was released."""

@@ -81,8 +81,8 @@ class Dialect(ABC):
         """Run a statement that is run again and again."""
 
     @abstractmethod
-    def transact(self, conn: Conn, statements: Sequence[tuple[str, Any]]) -> Sequence[Sized]:
-        """Run statements with positional parameters in one transaction; what each of them returned."""
+    def transact(self, conn: Conn, statements: Sequence[tuple[str, Any]], *, begun: bool) -> Sequence[Sized]:
+        """Run statements with positional parameters in one transaction (that has begun); what each of them returned."""
 
     @abstractmethod
     def among(self, column: ColumnElement[Any], name: str) -> ColumnElement[bool]:

@@ -12,10 +12,11 @@ import json
 import os
 import selectors
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dbos._kernel.functions import EVENT_CHANNEL, MESSAGE_CHANNEL
-from dbos._kernel.herald import OUR_CHANNEL, notify
+from dbos._kernel.herald import OUR_CHANNEL, notify, notify_events
 from dbos._kernel.service import Service
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 # Every so often everything that is waited for is looked at, whatever was heard.
 FULL_LOOK_MS = 5_000
+# How often a server is asked for what other programs do without a word, and expect to be asked for.
+SHORT_LOOK_MS = 1_000
 # How often the file is looked at: shortly after it changed, and when it lies still.
 QUICK_MS, CALM_MS, QUICK_FOR_MS = 2, 5, 1_000
 # At least so long between two NOTIFYs of ours; what is rung meanwhile goes together.
@@ -74,7 +77,7 @@ class WireEar(Service):
         self._conn: Conn | None = None
         self._said: list[Channel] = []
         self._said_lock = threading.Lock()
-        self._quiet_until_ms = self._full_look_ms = 0
+        self._quiet_until_ms = self._full_look_ms = self._short_look_ms = 0
         self._hear, self._wake = os.pipe()
         os.set_blocking(self._wake, False)
         ground.bell.herald = self.say
@@ -114,13 +117,19 @@ class WireEar(Service):
         if self._conn is None:
             self._conn = self._connect()
             self._full_look_ms = 0  # whatever happened while we did not listen
-        if self.clock.now_ms() >= self._full_look_ms:
-            self._full_look_ms = self.clock.now_ms() + FULL_LOOK_MS
+        now_ms = self.clock.now_ms()
+        if now_ms >= self._full_look_ms:
+            self._full_look_ms, self._short_look_ms = now_ms + FULL_LOOK_MS, now_ms + SHORT_LOOK_MS
             self.ground.look_around()
             self.store.read(self.bell.look)
+        elif now_ms >= self._short_look_ms:
+            self._short_look_ms = now_ms + SHORT_LOOK_MS
+            if self.bell.awaits(self.ground.impatient):
+                self.store.read(partial(self.bell.look, kinds=self.ground.impatient))
         try:
             self._pass_on()
-            self._sleep(self._conn.raw, self._quiet_until_ms if self._said else self._full_look_ms)
+            next_look_ms = min(self._full_look_ms, self._short_look_ms)
+            self._sleep(self._conn.raw, self._quiet_until_ms if self._said else next_look_ms)
             self._take_in(self._conn.raw)
         except BaseException:
             self._drop()
@@ -169,3 +178,5 @@ class WireEar(Service):
         with self._said_lock:
             said, self._said = self._said, []
         notify(self._conn, said)
+        if self.store.tables.layout.split:
+            notify_events(self._conn, said)

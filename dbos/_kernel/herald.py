@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Text, bindparam, func, select
 
+from dbos._kernel.functions import EVENT_CHANNEL
 from dbos._kernel.statement import Entry, constant, kind, statement
 
 if TYPE_CHECKING:
@@ -34,6 +35,11 @@ def NOTIFY(_: Tables) -> Executable:
     return select(func.pg_notify(OUR_CHANNEL, bindparam("payload")))
 
 
+@statement
+def NOTIFY_EVENT(_: Tables) -> Executable:
+    return select(func.pg_notify(EVENT_CHANNEL, bindparam("payload")))
+
+
 @kind(1, rank=20, payload=Text())
 def ANNOUNCE(_: Tables, given: FromClause) -> Executable:
     """The same as a row, to go with the rows that it tells of."""
@@ -44,6 +50,12 @@ def notify(conn: Conn, channels: Iterable[Channel]) -> None:
     """Tell of these rings, now or with the transaction that is open."""
     for payload in _payloads(channels):
         conn.run(NOTIFY, payload=payload)
+
+
+def notify_events(conn: Conn, channels: Iterable[Channel]) -> None:
+    """Tell other programs of events, as the trigger does that later releases took away: their processes do it too."""
+    for event in dict.fromkeys(key for what, key in channels if what == "event"):
+        conn.run(NOTIFY_EVENT, payload=event)
 
 
 def announcements(channels: Iterable[Channel]) -> list[Entry]:

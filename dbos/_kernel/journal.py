@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import BigInteger, Integer, Text, and_, bindparam, exists, literal_column, select
 
-from dbos._kernel.lane import Leave, Settle
+from dbos._kernel.lane import HandOver, Settle
 from dbos._kernel.model import CANCELLED, PENDING, Recorded
 from dbos._kernel.plan import Op
-from dbos._kernel.scope import Here, Run, StepStatus
+from dbos._kernel.scope import Here, Promise, Run, StepStatus
 from dbos._kernel.statement import Entry, constant, kind, statement
 from dbos.error import (
     DBOSException,
@@ -46,6 +46,8 @@ R = TypeVar("R")
 FRESH_SECONDS = 0.005
 # A record that is longer is waited for.
 SHORT_TEXT = 100_000
+# So many records of one run may be on their way.
+MOST_UNSETTLED = 100
 
 
 # -- statements ------------------------------------------------------------------------------------------------
@@ -229,20 +231,25 @@ async def commit_soon(here: Here, step: Entry) -> None:
     if not plain or not here.ground.store.lane.is_busy:
         await commit(here, step)
         return
-    job = here.put(step)
-    await Leave(job)
-    run.unsettled.append(job)
-    if job.done:
+    await promise(run, step, lambda: explain_refusal(run, step))
+
+
+async def promise(run: Run, entry: Entry, explain: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Hand a record over to be written. If it turns out to be refused, `explain` says why, or mends it."""
+    job = run.here.put(entry)
+    await HandOver(job)
+    run.unsettled.append(Promise(job, explain))
+    if len(run.unsettled) > MOST_UNSETTLED:
         await settle(run)
 
 
 async def settle(run: Run) -> None:
     """Await the records that are on their way."""
     while run.unsettled:
-        job = run.unsettled.pop(0)
+        job, explain = run.unsettled.pop(0)
         (accepted,) = await Settle(job)
         if not accepted:
-            await explain_refusal(run, job.entries[0])
+            await explain()
         run.confirm()
 
 
@@ -275,9 +282,12 @@ def check_standing(run: Run, found: Any) -> None:
         raise DBOSWorkflowConflictIDError(run.workflow_id)
 
 
-async def ensure_running(run: Run) -> None:
-    """Raise if the workflow was cancelled or taken over; free when the database said otherwise a moment ago."""
-    if run.unsettled:
+async def ensure_running(run: Run, *, settles: bool = True) -> None:
+    """Raise if the workflow was cancelled or taken over; free when the database said otherwise a moment ago.
+
+    Without `settles`, for what has no effect outside, records may still be on their way.
+    """
+    if settles and run.unsettled:
         await settle(run)
     if not run.stops.heard:
         since = run.ground.clock.monotonic() - FRESH_SECONDS

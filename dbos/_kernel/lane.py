@@ -121,8 +121,8 @@ class Put(Job[tuple[bool, ...]]):
         super().__init__(lane, entries, None, rings, patience_seconds)
 
 
-class Leave(Effect[None]):
-    """Do a job now if nobody else writes, else leave it to the committer and do not wait: `Settle` comes later."""
+class HandOver(Effect[None]):
+    """Leave a job to the committer and do not wait: `Settle` comes later."""
 
     __slots__ = ("job",)
 
@@ -130,7 +130,7 @@ class Leave(Effect[None]):
         self.job = job
 
     def block(self) -> None:
-        self.job.lane.leave(self.job)
+        self.job.lane.hand_over(self.job)
 
     async def wait(self) -> None:
         self.job.lane.hand_over(self.job)
@@ -152,7 +152,7 @@ class Settle(Effect[T], Generic[T]):
 
 
 class Tx(Job[T]):
-    """Do a work in one read-write transaction of its own."""
+    """Do a work in one read-write transaction, of its own unless it is a `Short` one."""
 
     __slots__ = ()
 
@@ -164,6 +164,12 @@ class Tx(Job[T]):
         patience_seconds: float | None = None,
     ) -> None:
         super().__init__(lane, (), work, rings, patience_seconds)
+
+
+class Short(Tx[T]):
+    """A work that is soon done: it may go into one commit with what others write now."""
+
+    __slots__ = ()
 
 
 class Lane:
@@ -362,9 +368,12 @@ class Lane:
 
     def _serve(self, jobs: list[Job[Any]]) -> bool:
         """Write the rows of all jobs in one transaction, then each work in its own. False: try again later."""
+        joins = self._dialect.single_writer  # elsewhere rows go without waiting for an answer, and works do not
         rows = [job for job in jobs if job.work is None]
-        works = [job for job in jobs if job.work is not None]
-        done = self._attempt(rows, self._write_rows) if rows else True
+        short = [job for job in jobs if joins and type(job) is Short]
+        works = [job for job in jobs if job.work is not None and not (joins and type(job) is Short)]
+        together = self._write_together if short else self._write_rows
+        done = self._attempt([*rows, *short], together) if rows or short else True
         for job in works:
             done = self._attempt([job], self._do_work) and done
         if done and self._conn is not None:
@@ -400,7 +409,30 @@ class Lane:
         self._deliver(jobs)
         return True
 
-    def _write_rows(self, conn: Conn, jobs: list[Job[Any]]) -> None:
+    def _write_together(self, conn: Conn, jobs: list[Job[Any]]) -> None:
+        """Write rows and do short works in one transaction. A work that fails takes nobody with it."""
+        conn.say(self._dialect.begin)
+        rows = [job for job in jobs if job.work is None]
+        if rows:
+            self._write_rows(conn, rows, begun=True)
+        for job in jobs:
+            if job.work is not None:
+                self._do_within(conn, job)
+        conn.say("COMMIT")
+
+    def _do_within(self, conn: Conn, job: Job[Any]) -> None:
+        job.error = None
+        conn.say("SAVEPOINT work")
+        try:
+            job.result = job.work(conn) if job.work else None
+        except Exception as error:
+            if self._dialect.is_transient(error) or not self._dialect.in_transaction(conn.raw):
+                raise
+            conn.say("ROLLBACK TO work")
+            job.error = self._dialect.described(error)
+        conn.say("RELEASE work")
+
+    def _write_rows(self, conn: Conn, jobs: list[Job[Any]], *, begun: bool = False) -> None:
         groups: dict[Kind, list[Entry]] = {}
         for job in jobs:
             for entry in job.entries:
@@ -410,7 +442,7 @@ class Lane:
             if told:
                 groups[told[0].kind] = told
         kinds = sorted(groups, key=_rank)
-        verdicts = conn.write([groups[kind] for kind in kinds])
+        verdicts = conn.write([groups[kind] for kind in kinds], begun=begun)
         # Each kind's verdicts are in the order in which its entries were met above.
         answers = {kind: iter(each) for kind, each in zip(kinds, verdicts, strict=True)}
         for job in jobs:

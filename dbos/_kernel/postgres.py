@@ -107,7 +107,7 @@ class Postgres(Dialect):
     def execute(self, cursor: Any, sql: str, parameters: Any) -> Any:
         return cursor.execute(sql, parameters, prepare=True)
 
-    def transact(self, conn: Conn, statements: Sequence[tuple[str, Any]]) -> list[Returned]:
+    def transact(self, conn: Conn, statements: Sequence[tuple[str, Any]], *, begun: bool) -> list[Returned]:
         if conn.wire is None:
             conn.wire = Wire(conn.raw)
         return conn.wire.transact(statements)  # type: ignore[no-any-return]  # a connection knows no dialect's parts

@@ -7,7 +7,7 @@ parallel tasks cannot see each other's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -37,6 +37,9 @@ class Ground:
         self.store, self.bell, self.clock, self.codec = store, bell, clock, codec
         self.executor_id, self.app_version = executor_id, app_version
 
+    #: What the listener looks at every second, because other programs change it without a word.
+    impatient: tuple[str, ...] = ("queue",)
+
     @property
     def here(self) -> Here:
         """Outside of any workflow."""
@@ -44,6 +47,10 @@ class Ground:
 
     def running(self, workflow_id: str) -> Run | None:
         """The run of this workflow in this process, if it has one; a client has none."""
+        return None
+
+    def expect(self, workflow_id: str) -> Awaited | None:
+        """What will be told of this workflow's ending, where it may run in this process."""
         return None
 
     def made_room(self) -> None:
@@ -77,6 +84,24 @@ class StepStatus(NamedTuple):
     #: The attempt, from 0; None where the step is not retried.
     current_attempt: int | None = None
     max_attempts: int | None = None
+
+
+class Awaited:
+    """A workflow whose handle somebody here holds: told of the ending when it runs here."""
+
+    __slots__ = ("__weakref__", "failure", "is_over", "result")
+
+    def __init__(self) -> None:
+        self.is_over = False
+        self.result: Any = None
+        self.failure: BaseException | None = None
+
+
+class Promise(NamedTuple):
+    """A record that is on its way to the database, and what its refusal would mean."""
+
+    job: Put
+    explain: Callable[[], Coroutine[Any, Any, None]]
 
 
 class Run:
@@ -121,7 +146,7 @@ class Run:
         #: The queue and the partition it was taken from, and what is rung when it ends: others may start then.
         self.queue: tuple[str, str | None] | None = None
         #: Records that are on their way to the database: awaited before anything outside can depend on them.
-        self.unsettled: list[Put] = []
+        self.unsettled: list[Promise] = []
         self.frees: tuple[Channel, ...] = ()
         #: When a write or read last showed that the row is ours and PENDING, by the monotonic clock.
         self.confirmed_at = float("-inf")

@@ -72,9 +72,9 @@ class SQLite(Dialect):
     def execute(self, cursor: Any, sql: str, parameters: Any) -> Any:
         return cursor.execute(sql, parameters)
 
-    def transact(self, conn: Conn, statements: Sequence[tuple[str, Any]]) -> list[list[Any]]:
-        if len(statements) == 1:  # a statement alone is a transaction
-            return [conn.cursor.execute(*statements[0]).fetchall()]
+    def transact(self, conn: Conn, statements: Sequence[tuple[str, Any]], *, begun: bool) -> list[list[Any]]:
+        if begun or len(statements) == 1:  # a statement alone is a transaction
+            return [conn.cursor.execute(*each).fetchall() for each in statements]
         conn.say(self.begin)
         returned = [conn.cursor.execute(*each).fetchall() for each in statements]
         conn.say("COMMIT")

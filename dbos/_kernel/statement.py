@@ -198,8 +198,8 @@ class Conn:
         """A bare word to the database, such as BEGIN."""
         self.cursor.execute(sql)
 
-    def write(self, groups: Sequence[Sequence[Entry]]) -> list[list[bool]]:
-        """Write rows, grouped by kind, in one transaction; says of each whether it was accepted."""
+    def write(self, groups: Sequence[Sequence[Entry]], *, begun: bool = False) -> list[list[bool]]:
+        """Write rows, grouped by kind, in one transaction (that has begun); says of each whether it was accepted."""
         statements: list[tuple[str, Any]] = []
         covered: list[Sequence[Entry]] = []
         for entries in groups:
@@ -215,7 +215,7 @@ class Conn:
             single = self.compiler.kind(kind, many=False).text
             statements.extend((single, entry.row) for entry in entries)
             covered.extend([entry] for entry in entries)
-        returned = self.dialect.transact(self, statements)
+        returned = self.dialect.transact(self, statements, begun=begun)
         verdicts = iter([verdict for pair in zip(covered, returned, strict=True) for verdict in _verdicts(*pair)])
         return [[next(verdicts) for _ in entries] for entries in groups]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from sqlalchemy.pool import QueuePool
 
-from dbos._kernel.lane import Farewell, Lane, Tx
+from dbos._kernel.lane import Farewell, Lane, Short
 from dbos._kernel.plan import Effect
 from dbos._kernel.pool import Pool
 from dbos._kernel.schema import CLASSIC, Layout, Tables, layout_of
@@ -218,10 +218,15 @@ class Store:
         self._put_back(conn)
         return value
 
-    def aside(self, work: Callable[[Conn], T]) -> T:
-        """A small transaction that does not queue behind others, where the database allows two writers."""
+    def aside(self, work: Callable[[Conn], T], *, transacts: bool = True) -> T:
+        """A small transaction that does not queue behind others, where the database allows two writers.
+
+        With `transacts` False, statements that need not be one transaction, and then are none where that costs more.
+        """
         if self.dialect.single_writer:
-            return Tx(self.lane, work).block()
+            return Short(self.lane, work).block()
+        if not transacts:
+            return self.read(work, None)
 
         def in_transaction(conn: Conn) -> T:
             conn.say(self.dialect.begin)
@@ -278,16 +283,16 @@ class Store:
 class Aside(Effect[T], Generic[T]):
     """Do a small transaction that does not queue behind others; see `Store.aside`."""
 
-    __slots__ = ("store", "work")
+    __slots__ = ("store", "transacts", "work")
 
-    def __init__(self, store: Store, work: Callable[[Conn], T]) -> None:
-        self.store, self.work = store, work
+    def __init__(self, store: Store, work: Callable[[Conn], T], *, transacts: bool = True) -> None:
+        self.store, self.work, self.transacts = store, work, transacts
 
     def block(self) -> T:
-        return self.store.aside(self.work)
+        return self.store.aside(self.work, transacts=self.transacts)
 
     async def wait(self) -> T:
-        return await self.store.readers.call(self.store.aside, self.work)
+        return await self.store.readers.call(self.store.aside, self.work, transacts=self.transacts)
 
 
 class Read(Effect[T], Generic[T]):

@@ -43,11 +43,16 @@ SIZES = {
     "growth": Size(ours=20_000),  # steps
     "fork": Size(ours=2_000, peer=2_000),  # steps
     "recovery": Size(ours=1_000, databases=("sqlite",)),  # workflows
+    "round trip": Size(ours=300, peer=10),  # messages to and fro
+    "stream": Size(ours=2_000, peer=200),  # values
+    "live reader": Size(ours=100, peer=20),  # values
 }
 STEPS_CONCURRENT, STEPS_ASYNC, STEPS_RECOVERED = 10, 5, 10
 SLEEP_SECONDS = 1.0
 WARM_UP = 100
 LIMIT_SECONDS = 100.0
+# Between two values that a live reader waits for: long enough for it to wait.
+LIVE_PAUSE_SECONDS = 0.03
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,38 @@ def paced(count: int, pace: int) -> list[float]:
     for begin in range(0, count, pace):
         windows.append(seconds_of(lambda: [step(number) for number in range(begin, begin + pace)]))
     return windows
+
+
+@DBOS.workflow()
+def echo(other: str, count: int) -> None:
+    for _ in range(count):
+        DBOS.send(other, DBOS.recv("to", LIMIT_SECONDS), "fro")
+
+
+@DBOS.workflow()
+def call_and_hear(other: str, count: int) -> float:
+    """The seconds of a message to the other workflow and back, at the median."""
+    taken = []
+    for number in range(count):
+        began = time.perf_counter()
+        DBOS.send(other, number, "to")
+        assert number == DBOS.recv("fro", LIMIT_SECONDS)
+        taken.append(time.perf_counter() - began)
+    return statistics.median(taken)
+
+
+@DBOS.workflow()
+def write_values(count: int) -> None:
+    for number in range(count):
+        DBOS.write_stream("values", number)
+
+
+@DBOS.workflow()
+def write_moments(count: int) -> None:
+    for _ in range(count):
+        gate.wait(LIVE_PAUSE_SECONDS)
+        DBOS.write_stream("moments", time.time())
+    DBOS.close_stream("moments")
 
 
 # Only the process that recovers opens it.
@@ -293,6 +330,51 @@ def half_done(url: str, count: int) -> list[Measured]:
     raise AssertionError("nobody killed this process")
 
 
+def round_trip(url: str, count: int) -> list[Measured]:
+    """A message from one workflow to another, and one back, each as soon as the other was heard."""
+
+    def run(name: str, count: int) -> float:
+        with SetWorkflowID(f"{name}-echo"):
+            other = DBOS.start_workflow(echo, f"{name}-call", count)
+        with SetWorkflowID(f"{name}-call"):
+            taken = call_and_hear(f"{name}-echo", count)
+        other.get_result()
+        return taken
+
+    with launched(url):
+        run("warm", 3)
+        return [Measured("round trip", run("measured", count) * 1_000, "ms")]
+
+
+def stream(url: str, count: int) -> list[Measured]:
+    """A workflow that writes values to a stream, one after another."""
+    with launched(url):
+        return [Measured("stream", median_rate(count, lambda: write_values(count)), "values/s")]
+
+
+def live_reader(url: str, count: int) -> list[Measured]:
+    """How old a value of a stream is when a reader in another process has it."""
+    with launched(url):
+        command = [sys.executable, "-I", __file__, "live_writer", url, str(count)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+            assert writer.stdout is not None
+            assert any(line.strip() == "writing" for line in writer.stdout), "the writer failed"
+            ages = [time.time() - moment for moment in DBOS.read_stream("live", "moments")]
+            writer.communicate()
+    assert count == len(ages)
+    return [Measured("live reader", statistics.median(ages) * 1_000, "ms")]
+
+
+def live_writer(url: str, count: int) -> list[Measured]:
+    """The other process of `live_reader`."""
+    with launched(url):
+        with SetWorkflowID("live"):
+            handle = DBOS.start_workflow(write_moments, count)
+        print("writing", flush=True)
+        handle.get_result()
+    return [Measured("live writer", 0, "ms")]
+
+
 PROGRAMS = {
     "sequential": sequential,
     "concurrent": concurrent,
@@ -303,6 +385,10 @@ PROGRAMS = {
     "fork": fork,
     "recovery": recovery,
     "half_done": half_done,
+    "round trip": round_trip,
+    "stream": stream,
+    "live reader": live_reader,
+    "live_writer": live_writer,
 }
 
 

@@ -35,6 +35,9 @@ GOALS = {
     "growth": Goal(value=1.3),
     "fork": Goal(sqlite=50, postgres=50),
     "recovery": Goal(value=1_000),
+    "round trip": Goal(value=5),
+    "stream": Goal(sqlite=20, postgres=20),
+    "live reader": Goal(value=10),
 }
 
 

@@ -273,7 +273,8 @@ def test_a_timeout_counts_from_the_start(app: App, clock: FakeClock, database: s
 
 def test_nobody_waits_for_a_full_look(app: App, hand: Hand, ask: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     """The application hears of the work, and the client of its end, by the database's own means."""
-    monkeypatch.setattr(ear, "FULL_LOOK_MS", 3_600_000)
+    for interval in ("FULL_LOOK_MS", "SHORT_LOOK_MS"):
+        monkeypatch.setattr(ear, interval, 3_600_000)
 
     @hand.workflow(name="sleeps")
     async def sleeps(do: Inside, seconds: float) -> int:

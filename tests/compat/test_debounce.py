@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -296,7 +296,7 @@ def test_no_call_is_lost_where_one_burst_meets_the_next(app: App, hand: Hand) ->
 
 
 @pytest.fixture
-def debounces(hand: Hand) -> Iterator[tuple[Work, Callable[..., Any]]]:
+def debounces(hand: Hand) -> tuple[Work, Callable[..., Any]]:
     work = Work(hand)
     debouncer = work.debouncer()
 
@@ -308,7 +308,7 @@ def debounces(hand: Hand) -> Iterator[tuple[Work, Callable[..., Any]]]:
             found.append((await do(method("key", 5, number))).workflow_id)
         return found
 
-    yield work, workflow
+    return work, workflow
 
 
 def test_a_workflow_records_what_it_debounced(

@@ -13,13 +13,16 @@ import dbos
 NAMES = """DBOS DBOSClient EnqueueOptions DBOSConfig DBOSConfiguredInstance DBOSContextEnsure DBOSContextSetAuth PortableWorkflowError
 SetWorkflowID SetWorkflowTimeout StepInfo StepOptions VersionInfo WorkflowHandle WorkflowHandleAsync
 WorkflowSerializationFormat WorkflowStatus WorkflowStatusString error Serializer pydantic_args_validator
-make_pydantic_args_validator run_dbos_database_migrations DBOSPortableJSONSerializer SendMessage""".split()
+make_pydantic_args_validator run_dbos_database_migrations DBOSPortableJSONSerializer SendMessage
+ScheduleInput ClientScheduleInput WorkflowSchedule Debouncer DebouncerClient""".split()
 
 OPERATIONS = """run_step get_result get_workflow_status retrieve_workflow wait_first list_workflows
 list_queued_workflows list_workflow_steps cancel_workflow cancel_workflows resume_workflow resume_workflows
 fork_workflow delete_workflow delete_workflows set_workflow_delay sleep start_workflow list_application_versions
 get_latest_application_version set_latest_application_version send send_bulk recv set_event get_event get_all_events
-write_stream close_stream read_stream read_stream_offset""".split()
+write_stream close_stream read_stream read_stream_offset create_schedule
+apply_schedules list_schedules get_schedule pause_schedule resume_schedule delete_schedule backfill_schedule
+trigger_schedule patch deprecate_patch""".split()
 
 BARE = """
 import sys

@@ -131,8 +131,8 @@ class Door:
         conn = self.store.lane._conn
         return conn is None or not self.store.dialect.in_transaction(conn.raw)
 
-    def transact(self, conn: Conn, statements: Sequence[tuple[str, Any]]) -> Any:
+    def transact(self, conn: Conn, statements: Sequence[tuple[str, Any]], *, begun: bool) -> Any:
         self.transactions.append(len(statements))
         if self.troubles:
             raise self.troubles.pop()
-        return self._transact(conn, statements)
+        return self._transact(conn, statements, begun=begun)

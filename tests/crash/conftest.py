@@ -33,6 +33,7 @@ def fresh(database: str, sqlite_template: Path, tmp_path: Path) -> Callable[[], 
             "name": "sweep",
             "system_database_url": url,
             "application_version": "v1",
+            "enable_patching": True,
             "log_level": "CRITICAL",
         }
 

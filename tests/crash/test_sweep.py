@@ -11,10 +11,11 @@ from dbos.testing import Ledger, crash_sweep
 from tests.crash.conftest import sql
 from tests.crash.scenarios import SCENARIOS
 from tests.crash.talking import TALKING
+from tests.crash.timing import TIMING
 
 # The rows that the transactions of a scenario insert, each exactly once.
 WORK = {"transaction": [(1,), (2,)]}
-ALL = SCENARIOS | TALKING
+ALL = SCENARIOS | TALKING | TIMING
 
 
 # A runtime that is killed leaves its connections to the garbage collector, which says so.

@@ -62,11 +62,11 @@ class Line:
             yield
 
     def _over(self, transact: Callable[..., Any]) -> Callable[..., Any]:
-        def transacted(dialect: Dialect, conn: Conn, statements: Sequence[tuple[str, Any]]) -> Any:
-            if dialect.single_writer and len(statements) > 1:
-                return transact(dialect, conn, statements)  # it will say COMMIT
+        def transacted(dialect: Dialect, conn: Conn, statements: Sequence[tuple[str, Any]], *, begun: bool) -> Any:
+            if begun or (dialect.single_writer and len(statements) > 1):
+                return transact(dialect, conn, statements, begun=begun)  # COMMIT will be said
             what = " + ".join(" ".join(text.split()[:3]) for text, _ in statements)
-            return self._carry(what, conn.raw, lambda: transact(dialect, conn, statements))
+            return self._carry(what, conn.raw, lambda: transact(dialect, conn, statements, begun=begun))
 
         return transacted
 
@@ -127,9 +127,9 @@ class Terminator:
             self._count(cursor.connection, sql)
             return execute(dialect, cursor, sql, parameters)
 
-        def transacted(dialect: Postgres, conn: Conn, statements: Sequence[tuple[str, Any]]) -> Any:
+        def transacted(dialect: Postgres, conn: Conn, statements: Sequence[tuple[str, Any]], *, begun: bool) -> Any:
             self._count(conn.raw, " + ".join(sql for sql, _ in statements))
-            return transact(dialect, conn, statements)
+            return transact(dialect, conn, statements, begun=begun)
 
         def prepared(application: Application) -> None:
             prepare(application)

@@ -16,7 +16,10 @@ from tests.databases import postgres_database
 from tests.faults.line import Line, Moment
 from tests.faults.lives import differences, live
 from tests.faults.programs import PROGRAMS, Act, starts
+from tests.faults.talking import TALKING
 from tests.hand import Hand
+
+ALL = PROGRAMS | TALKING
 
 
 def troubles_of(act: Act, fresh: Callable[[], DBOSConfig], moment: Moment, ledger: Ledger) -> list[object]:
@@ -44,14 +47,14 @@ def troubles_of(act: Act, fresh: Callable[[], DBOSConfig], moment: Moment, ledge
     [("sync", "answer lost"), ("sync", "never sent"), ("async", "answer lost")],
     indirect=["hand"],
 )
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", ALL)
 def test_nobody_notices(
     name: str, moment: Moment, hand: Hand, fresh: Callable[[], DBOSConfig], complaints: Callable[[], list[str]]
 ) -> None:
     """Whatever commit it is: no error comes to the user, no step body runs again, no row is there twice or missing."""
     ledger = Ledger()
 
-    troubles = troubles_of(PROGRAMS[name](hand, ledger), fresh, moment, ledger)
+    troubles = troubles_of(ALL[name](hand, ledger), fresh, moment, ledger)
 
     assert not troubles, "\n".join(map(str, troubles))
     assert [] == complaints()

@@ -16,7 +16,8 @@ from tests.bench.places import PEER, ROOT, peer_python
 
 TYPESCRIPT = "@dbos-inc/dbos-sdk@4.13.5"
 # They would change which package a process finds, or what it does.
-FOREIGN = ("DBOS", "PG", "PYTHON", "NODE_")
+FOREIGN = ("DBOS", "PG", "PYTHON")
+INSTALL_SECONDS = 300
 
 
 def python_of(version: str) -> Path:
@@ -88,12 +89,19 @@ def _alone(name: str) -> Iterator[None]:
 
 
 def run(*command: str | Path) -> None:
+    # With the whole environment: it may say how registries are reached.
     ended = subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, check=False, env=environment()
+        [str(part) for part in command],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=INSTALL_SECONDS,
     )
     if ended.returncode:
         raise RuntimeError(f"{command[0]} failed: {ended.stderr[-500:]}")
 
 
 def environment() -> dict[str, str]:
+    """What a side is started with."""
     return {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN)}

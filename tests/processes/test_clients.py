@@ -24,7 +24,8 @@ __all__ = ["ended", "start"]
 @pytest.fixture
 def ask(database: str, hand: Hand, monkeypatch: pytest.MonkeyPatch) -> Iterator[Caller]:
     # What is found comes by the database's own means, and not by a look from time to time.
-    monkeypatch.setattr(ear, "FULL_LOOK_MS", 3_600_000)
+    for interval in ("FULL_LOOK_MS", "SHORT_LOOK_MS"):
+        monkeypatch.setattr(ear, interval, 3_600_000)
     with DBOSClient(system_database_url=database) as client:
         yield Caller(hand, client)
 
