@@ -22,7 +22,7 @@ bench: $(READY)
 	$(BIN)/python -m tests.bench
 
 clean:
-	rm -rf $(VENV) .venv-peer .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-peer* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # Debian's python3 comes without venv; apt has it.
 $(READY): pyproject.toml

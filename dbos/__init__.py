@@ -9,6 +9,7 @@ from dbos._engine.order import EnqueueOptions
 from dbos._engine.step import StepOptions
 from dbos._faces.client import DBOSClient
 from dbos._faces.config import DBOSConfig
+from dbos._faces.datasources import AsyncSQLAlchemyDatasource, SQLAlchemyDatasource
 from dbos._faces.dbos import DBOS
 from dbos._faces.debouncer import Debouncer, DebouncerClient
 from dbos._faces.decorators import DBOSConfiguredInstance
@@ -17,6 +18,7 @@ from dbos._faces.options import (
     DBOSContextEnsure,
     DBOSContextSetAuth,
     SetEnqueueOptions,
+    SetWorkflowAttributes,
     SetWorkflowID,
     SetWorkflowTimeout,
 )
@@ -35,6 +37,7 @@ from dbos._kernel.model import StepInfo, VersionInfo, WorkflowStatus, WorkflowSt
 
 __all__ = [
     "DBOS",
+    "AsyncSQLAlchemyDatasource",
     "ClientScheduleInput",
     "DBOSClient",
     "DBOSConfig",
@@ -47,10 +50,12 @@ __all__ = [
     "EnqueueOptions",
     "PortableWorkflowError",
     "Queue",
+    "SQLAlchemyDatasource",
     "ScheduleInput",
     "SendMessage",
     "Serializer",
     "SetEnqueueOptions",
+    "SetWorkflowAttributes",
     "SetWorkflowID",
     "SetWorkflowTimeout",
     "StepInfo",

@@ -70,10 +70,9 @@ def claim_work(runtime: Runtime, owner: str, queue: QueueSpec, most: int, after:
                 return conn.run(CLAIM, most=number, now=now_ms, **whose)
             return conn.run(CLAIM_PARTITION, most=number, now=now_ms, partition=partition, **whose)
 
-        now_ms = runtime.clock.now_ms()
         if not queue.is_limited:
-            return Taken(next_ones(most, now_ms, None))
-        return Flow(conn, queue, runtime.taken_from(queue.name), now_ms, next_ones).claim(most, after)
+            return Taken(next_ones(most, runtime.clock.now_ms(), None))
+        return Flow(conn, queue, runtime.taken_from(queue.name), runtime.clock, next_ones).claim(most, after)
 
     return _claiming(runtime, owner, take, specs, (queued(queue.name),) if queue.is_freed_by_ends else ())
 

@@ -25,7 +25,7 @@ from dbos._kernel.lane import Short
 from dbos._kernel.model import ENQUEUED
 from dbos._kernel.plan import perform
 from dbos._kernel.service import Service
-from dbos._kernel.statement import statement
+from dbos._kernel.statement import has_status, statement
 from dbos._kernel.store import Aside
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def WAITING(t: Tables) -> Executable:
     """Whether a queue has work for a version."""
     c = t.status.c
     mine = or_(c.application_version.is_(None), c.application_version == bindparam("version"))
-    return select(literal_column("1")).where(c.queue_name == bindparam("queue"), c.status == ENQUEUED, mine).limit(1)
+    return select(literal_column("1")).where(c.queue_name == bindparam("queue"), has_status(t, ENQUEUED), mine).limit(1)
 
 
 def looks(runtime: Runtime) -> dict[str, Callable[[Conn, list[str]], list[str]]]:

@@ -19,7 +19,7 @@ from sqlalchemy import BigInteger, Integer, Text, bindparam, delete, func, inser
 
 from dbos._engine.queue import UNBOUNDED, Limits, Rate
 from dbos._kernel.model import ENQUEUED, PENDING
-from dbos._kernel.statement import statement
+from dbos._kernel.statement import has_status, statement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.sql.expression import Executable
 
     from dbos._engine.queue import QueueSpec
+    from dbos._kernel.clock import Clock
     from dbos._kernel.schema import Tables
     from dbos._kernel.statement import Conn, Row
 
@@ -42,7 +43,7 @@ def RUNNING(t: Tables) -> Executable:
     """How many workflows of a queue run, by partition."""
     c = t.status.c
     numbers = select(c.queue_partition_key.label("partition"), func.count().label("number"))
-    return numbers.where(c.queue_name == QUEUE, c.status == PENDING).group_by(c.queue_partition_key)
+    return numbers.where(c.queue_name == QUEUE, has_status(t, PENDING)).group_by(c.queue_partition_key)
 
 
 @statement
@@ -75,7 +76,7 @@ def NOTE_STARTS(t: Tables) -> Executable:
 def PARTITIONS(t: Tables) -> Executable:
     """The partitions that have something waiting, after a given one: each is found by one look at the index."""
     c = t.status.c
-    waiting = (c.queue_name == QUEUE, c.status == ENQUEUED)
+    waiting = (c.queue_name == QUEUE, has_status(t, ENQUEUED))
     first = select(func.min(c.queue_partition_key).label("partition")).where(
         *waiting, c.queue_partition_key > bindparam("after", type_=Text())
     )
@@ -107,10 +108,11 @@ Take = Callable[[int, int, "str | None"], "list[Row]"]
 class Flow:
     """One claim: what runs, what was started, and what may be."""
 
-    def __init__(self, conn: Conn, spec: QueueSpec, mine: Counter[str | None], now_ms: int, take: Take) -> None:
+    def __init__(self, conn: Conn, spec: QueueSpec, mine: Counter[str | None], clock: Clock, take: Take) -> None:
         self.conn, self.spec, self.mine, self.take = conn, spec, mine, take
         conn.dialect.take_turns(conn, f"dbos queue {conn.tables.schema} {spec.name}")
         self.running = Counter({row.partition: row.number for row in conn.run(RUNNING, queue=spec.name)})
+        now_ms = clock.now_ms()  # after the count: what is not in it had ended before
         self.since_ms = now_ms - spec.longest_period_ms
         starts = conn.run(STARTS, queue=spec.name, since=self.since_ms) if spec.longest_period_ms else []
         # Processes whose clocks disagree by a little still start one after the other.

@@ -26,7 +26,7 @@ from dbos._kernel.ear import ear_for
 from dbos._kernel.migrate import ensure_database, migrate
 from dbos._kernel.model import PENDING
 from dbos._kernel.plan import run
-from dbos._kernel.statement import statement
+from dbos._kernel.statement import has_status, statement
 from dbos._kernel.store import Store
 from dbos.error import DBOSException, DBOSRuntimeEndedError
 
@@ -197,7 +197,7 @@ def OWNERS(t: Tables) -> Executable:
     """Who runs these workflows."""
     c = t.status.c
     return select(c.workflow_uuid, c.owner_xid).where(
-        t.dialect.among(c.workflow_uuid, "workflow_ids"), c.status == PENDING
+        t.dialect.among(c.workflow_uuid, "workflow_ids"), has_status(t, PENDING)
     )
 
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
+from dbos._engine.attributes import attributes_text
 from dbos._engine.queue import checked_priority, returns_existing
 from dbos._engine.row import Order
 from dbos._kernel.codec import WorkflowSerializationFormat
@@ -44,6 +45,8 @@ class EnqueueOptions(TypedDict):
     queue_partition_key: NotRequired[str | None]
     #: Accepted for programs that give it: the number belongs to the workflow's function.
     max_recovery_attempts: NotRequired[int | None]
+    #: What is noted of it: a JSON object, which listings can ask for.
+    attributes: NotRequired[dict[str, Any] | None]
     #: On whose behalf it runs.
     authenticated_user: NotRequired[str | None]
     authenticated_roles: NotRequired[list[str] | None]
@@ -100,6 +103,7 @@ def order_of(options: Mapping[str, Any], args: tuple[Any, ...], kwargs: dict[str
         user=given.get("authenticated_user"),
         roles=None if roles is None else tuple(roles),
         format=given.get("serialization_type"),
+        attributes=attributes_text(given["attributes"]) if "attributes" in given else None,
     )
 
 

@@ -90,6 +90,8 @@ class Keeper(Service):
         if now_ms >= self._next_beat_ms:
             self.beat()
             self._next_beat_ms = self.clock.now_ms() + HEARTBEAT_MS
+        else:
+            self.take_over()  # a neighbour that died is found within a second
         self.cancel_expired()
         # Whoever died may have left deadlines behind: look every second, and exactly at those of our own runs.
         ours = [run.deadline_ms for run in list(self.runtime.runs.values()) if run.deadline_ms is not None]

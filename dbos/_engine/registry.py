@@ -22,6 +22,7 @@ from dbos._kernel.model import STEP_WORKFLOW_PREFIX, TARGET_SEPARATOR
 from dbos.error import DBOSConflictingRegistrationError, DBOSWorkflowFunctionNotFoundError
 
 if TYPE_CHECKING:
+    from dbos._engine.transaction import Apart
     from dbos._kernel.cron import Cron
 
 logger = logging.getLogger("dbos")
@@ -66,6 +67,8 @@ class Registry:
         self.scheduled: dict[str, Scheduled] = {}
         #: The queues that this process serves besides the internal one; None: all that it knows.
         self.listened: frozenset[str] | None = None
+        #: The user's databases that keep records of transactions.
+        self.datasources: list[Apart] = []
         self.on_change: list[Callable[[], None]] = []
         self._kinds: dict[str, Kind] = {}
         self._lock = threading.Lock()
@@ -75,6 +78,7 @@ class Registry:
         with self._lock:
             for known in (self.workflows, self.classes, self.instances, self.queues, self.scheduled, self._kinds):
                 known.clear()
+            self.datasources.clear()
             self.listened = None
 
     def add(self, kind: Kind, spec: WorkflowSpec) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import BigInteger, Integer, Text, bindparam, exists, literal_column, or_, select
 
+from dbos._engine.attributes import set_attributes
 from dbos._kernel.bell import DELAYS, queued
 from dbos._kernel.journal import is_mine
 from dbos._kernel.model import DELAYED, ENQUEUED
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from dbos._kernel.codec import WorkflowSerializationFormat
     from dbos._kernel.schema import Tables
     from dbos._kernel.scope import Ground, Here
-    from dbos._kernel.statement import Row
+    from dbos._kernel.statement import Conn, Row
 
 
 @kind(
@@ -138,6 +139,8 @@ class Order:
     user: str | None = None
     roles: tuple[str, ...] | None = None
     format: WorkflowSerializationFormat | None = None
+    #: What is noted of it, as JSON.
+    attributes: str | None = None
 
 
 def row_of(ground: Ground, order: Order, workflow_id: str) -> NewRow:
@@ -199,7 +202,8 @@ async def place(here: Here, order: Order) -> str:
     workflow_id = new_id() if order.workflow_id is None else checked_id(order.workflow_id, "A workflow ID")
     row = row_of(here.ground, order, workflow_id)
     while True:
-        (created,) = await here.put(row.entry, rings=rings_of(order.queue, order.delay_until_ms))
+        rings = rings_of(order.queue, order.delay_until_ms)
+        (created,) = await insert(here, row.entry, attributes=order.attributes, rings=rings)
         if created:
             return workflow_id
         taken = await here.read(lambda conn: conn.first(TAKEN, workflow_id=workflow_id))
@@ -213,6 +217,25 @@ async def place(here: Here, order: Order) -> str:
                     return str(holder.workflow_uuid)
                 raise DBOSQueueDeduplicatedError(workflow_id, order.queue, order.deduplication_id)
         # Whoever was in the way is gone: deleted, or ended, between our looks.
+
+
+async def insert(
+    here: Here, row: Entry, *with_it: Entry, attributes: str | None, rings: tuple[Channel, ...] = ()
+) -> tuple[bool, ...]:
+    """Insert the row of a new workflow with its attributes, and what belongs to it; says of each whether it was accepted.
+
+    What belongs to it comes first in the answer.
+    """
+    if attributes is None:
+        return await here.put(*with_it, row, rings=rings)
+
+    def work(conn: Conn) -> tuple[bool, ...]:
+        created = conn.add(row)
+        if created:
+            set_attributes(conn, row.key[0], attributes)
+        return (*(conn.add(each) for each in with_it), created)
+
+    return await here.tx(work, rings=rings)
 
 
 def rings_of(queue: str | None, delay_until_ms: int | None) -> tuple[Channel, ...]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, null, select
 
+from dbos._engine.attributes import attributes_of
 from dbos._kernel.journal import step_op
 from dbos._kernel.model import WorkflowInputs, WorkflowStatus
 from dbos._kernel.statement import statement
@@ -55,6 +56,7 @@ def status_columns(t: Tables, *, load_input: bool = True, load_output: bool = Tr
         c.started_at_epoch_ms,
         c.delay_until_epoch_ms,
         t.completed_at,
+        t.attributes,
     ]
 
 
@@ -90,6 +92,7 @@ def status_of(codec: Codec, row: Row) -> WorkflowStatus:
         dequeued_at=row.started_at_epoch_ms,
         delay_until_epoch_ms=row.delay_until_epoch_ms,
         completed_at=row.completed_at,
+        attributes=attributes_of(row.attributes),
     )
 
 

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from sqlalchemy import (
     BigInteger,
@@ -33,6 +33,8 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.schema import CreateSchema
 
 from dbos._engine.runtime import Runtime
+from dbos._kernel.bell import Wait, Waiter
+from dbos._kernel.clock import Clock
 from dbos._kernel.journal import RECORD, answer, commit, ensure_running, explain_refusal, is_mine, record, replay
 from dbos._kernel.migrate import ADVISORY_LOCK, ensure_database
 from dbos._kernel.plan import Effect
@@ -48,10 +50,13 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
     from sqlalchemy.sql.expression import Executable
 
+    from dbos._kernel.dialect import Dialect
     from dbos._kernel.schema import Tables
     from dbos._kernel.scope import Here, Run
     from dbos._kernel.statement import Entry
     from dbos._kernel.store import Store
+
+T = TypeVar("T")
 
 logger = logging.getLogger("dbos")
 
@@ -98,19 +103,13 @@ class Application:
             Column("created_at", BigInteger, nullable=False),
         )
         if self.dialect.single_writer and owns_engine:
-            _begin_immediately(engine)
+            begin_immediately(engine)
 
     def prepare(self) -> None:
         """Make the table of records, where it is needed."""
         self._prepared = True
-        if self.is_system:
-            return
-        ensure_database(self.engine)
-        with self.engine.begin() as conn:
-            if self.outputs.schema is not None:
-                conn.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
-                conn.execute(CreateSchema(self.outputs.schema, if_not_exists=True))
-            self.outputs.create(conn, checkfirst=True)
+        if not self.is_system:
+            make_table(self.engine, self.outputs)
 
     def forget(self, workflow_ids: list[str]) -> None:
         """Delete the records of these workflows' transactions."""
@@ -147,7 +146,17 @@ class Application:
                 pool.dispose()
 
 
-def _begin_immediately(engine: Engine) -> None:
+def make_table(engine: Engine, table: Table) -> None:
+    """Make a table of records in a database of the user's, and that database, where they are missing."""
+    ensure_database(engine)
+    with engine.begin() as conn:
+        if table.schema is not None:
+            conn.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
+            conn.execute(CreateSchema(table.schema, if_not_exists=True))
+        table.create(conn, checkfirst=True)
+
+
+def begin_immediately(engine: Engine) -> None:
     """Make SQLite transactions writers from their first moment: one that reads first could not write later."""
 
     @event.listens_for(engine, "connect")
@@ -170,16 +179,22 @@ def MY_OUTPUT(t: Tables) -> Executable:
     return select(c.output).where(c.workflow_uuid == workflow_id, c.function_id == bindparam("step_id"), mine)
 
 
+class Apart(Protocol):
+    """A database other than the system's that has records of workflows."""
+
+    def forget(self, workflow_ids: list[str]) -> None: ...
+
+
 class Forget(Effect[None]):
     """Delete what another database recorded of these workflows."""
 
-    __slots__ = ("application", "here", "workflow_ids")
+    __slots__ = ("apart", "here", "workflow_ids")
 
-    def __init__(self, here: Here, application: Application, workflow_ids: list[str]) -> None:
-        self.here, self.application, self.workflow_ids = here, application, workflow_ids
+    def __init__(self, here: Here, apart: Apart, workflow_ids: list[str]) -> None:
+        self.here, self.apart, self.workflow_ids = here, apart, workflow_ids
 
     def block(self) -> None:
-        self.application.forget(self.workflow_ids)
+        self.apart.forget(self.workflow_ids)
 
     async def wait(self) -> None:
         await self.here.ground.store.readers.call(self.block)
@@ -312,7 +327,7 @@ async def perform_transaction(
     effect = Transact(application, here.within(StepStatus(step_id)), spec, fn, args, kwargs)
     with span(spec.name, "transaction", run):
         try:
-            output = await _insist(here, effect)
+            output = await insist(here, effect, application.dialect, spec.name)
         except _Refused:
             await explain_refusal(run, effect.entry(""))
             raise
@@ -330,15 +345,19 @@ async def perform_transaction(
     return effect.value
 
 
-async def _insist(here: Here, effect: Transact) -> str:
-    """Repeat the transaction until it meets no other."""
-    wait_ms = float(FIRST_WAIT_MS)
+async def insist(here: Here | None, attempt: Effect[T], dialect: Dialect, name: str) -> T:
+    """Repeat a transaction until it meets no other."""
+    wait_ms, clock = float(FIRST_WAIT_MS), Clock() if here is None else here.ground.clock
     while True:
         try:
-            return await effect
+            return await attempt
         except DBAPIError as error:
-            if not effect.application.dialect.is_transient(error):
+            if not dialect.is_transient(error):
                 raise
-            logger.info("Transaction %s is repeated: %s", effect.spec.name, error.orig)
-        await wait_until(here, nothing, until_ms=here.ground.clock.now_ms() + int(wait_ms))
+            logger.info("Transaction %s is repeated: %s", name, error.orig)
+        until_ms = clock.now_ms() + int(wait_ms)
+        if here is None:
+            await Wait(Waiter(), clock, until_ms)
+        else:
+            await wait_until(here, nothing, until_ms=until_ms)
         wait_ms = min(wait_ms * WAIT_GROWTH, LAST_WAIT_MS)

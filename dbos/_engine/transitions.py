@@ -47,7 +47,7 @@ from dbos._kernel.model import (
     TARGET_SEPARATOR,
     UNFINISHED,
 )
-from dbos._kernel.statement import constant, kind, one_of, statement
+from dbos._kernel.statement import constant, has_status, kind, one_of, statement
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, FromClause
@@ -147,7 +147,9 @@ def run_columns(t: Tables) -> list[ColumnElement[Any]]:
         c.recovery_attempts,
         c.queue_name,
         # Whether there is a journal to load: for a first run there is none.
-        exists(select(literal_column("1")).where(t.steps.c.workflow_uuid == c.workflow_uuid)).label("has_journal"),
+        exists(select(literal_column("1")).where(t.steps.c.workflow_uuid == c.workflow_uuid).correlate(t.status)).label(
+            "has_journal"
+        ),
     ]
 
 
@@ -185,7 +187,7 @@ def _claim(t: Tables, *conditions: ColumnElement[bool]) -> Executable:
         select(c.workflow_uuid)
         .where(
             c.queue_name == bindparam("queue"),
-            c.status == ENQUEUED,
+            has_status(t, ENQUEUED),
             or_(c.application_version.is_(None), c.application_version == version),
             t.dialect.among(c.name, "names"),
             t.dialect.among(target_key(t), "targets"),
@@ -213,9 +215,7 @@ def CLAIM_PARTITION(t: Tables) -> Executable:
 def CLAIMED(t: Tables) -> Executable:
     """What a claim took whose answer was lost."""
     arrival = t.dialect.arrival(t.status).label("arrival")
-    return select(*run_columns(t), arrival).where(
-        t.status.c.owner_xid == bindparam("owner"), t.status.c.status == PENDING
-    )
+    return select(*run_columns(t), arrival).where(t.status.c.owner_xid == bindparam("owner"), has_status(t, PENDING))
 
 
 @statement
@@ -259,7 +259,7 @@ def PROMOTE(t: Tables) -> Executable:
     return (
         update(t.status)
         .values(status=ENQUEUED, deduplication_id=case((is_debounced, null()), else_=c.deduplication_id))
-        .where(c.status == DELAYED, c.delay_until_epoch_ms <= NOW)
+        .where(has_status(t, DELAYED), c.delay_until_epoch_ms <= NOW)
         .returning(c.workflow_uuid, c.queue_name)
     )
 
@@ -273,7 +273,7 @@ def FORGET_DEBOUNCES(t: Tables) -> Executable:
 @statement
 def NEXT_DELAY(t: Tables) -> Executable:
     """When the next delayed workflow is due."""
-    return select(func.min(t.status.c.delay_until_epoch_ms).label("due")).where(t.status.c.status == DELAYED)
+    return select(func.min(t.status.c.delay_until_epoch_ms).label("due")).where(has_status(t, DELAYED))
 
 
 def _requeued(t: Tables) -> dict[str, Any]:
@@ -300,7 +300,7 @@ def REQUEUE_OWNED(t: Tables) -> Executable:
     return (
         update(t.status)
         .values(_requeued(t))
-        .where(t.status.c.status == PENDING, owner_id(t) == bindparam("owner_id"))
+        .where(has_status(t, PENDING), owner_id(t) == bindparam("owner_id"))
         .returning(t.status.c.workflow_uuid, t.status.c.queue_name)
     )
 
@@ -315,7 +315,7 @@ def REQUEUE_ABANDONED(t: Tables) -> Executable:
         update(t.status)
         .values(_requeued(t))
         .where(
-            c.status == PENDING,
+            has_status(t, PENDING),
             t.dialect.among(c.executor_id, "executor_ids"),
             c.application_version == bindparam("version"),
             or_(
@@ -333,7 +333,7 @@ def ABANDONABLE(t: Tables) -> Executable:
     """The PENDING workflows of these executors, whoever runs them."""
     c = t.status.c
     return select(c.workflow_uuid).where(
-        c.status == PENDING,
+        has_status(t, PENDING),
         t.dialect.among(c.executor_id, "executor_ids"),
         c.application_version == bindparam("version"),
     )
@@ -367,7 +367,7 @@ def CANCEL(t: Tables) -> Executable:
 def QUEUES_OF(t: Tables) -> Executable:
     """The queues on which these workflows run."""
     c = t.status.c
-    running = (t.dialect.among(c.workflow_uuid, "workflow_ids"), c.status == PENDING, c.queue_name.isnot(None))
+    running = (t.dialect.among(c.workflow_uuid, "workflow_ids"), has_status(t, PENDING), c.queue_name.isnot(None))
     return select(c.queue_name).distinct().where(*running)
 
 
@@ -378,7 +378,7 @@ def CANCEL_EXPIRED(t: Tables) -> Executable:
     return (
         update(t.status)
         .values(_cancelled(t))
-        .where(c.status == PENDING, c.workflow_deadline_epoch_ms <= NOW)
+        .where(has_status(t, PENDING), c.workflow_deadline_epoch_ms <= NOW)
         .returning(c.workflow_uuid)
     )
 

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("dbos")
 
+# The note of what is to be done with its id when a run has written its outcome; nothing may depend on that.
+AFTERWARDS = "afterwards"
+
 Arguments = Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]
 
 
@@ -67,6 +70,8 @@ async def execute(
             ending, written = await _finish(run, ending, also)
             if ending is not None:
                 runtime.tell(run)
+                for act in run.notes.get(AFTERWARDS, ()):
+                    runtime.pool.submit(act, run.workflow_id)
             return ending, written
     finally:
         runtime.leave(run)

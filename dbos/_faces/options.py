@@ -8,6 +8,7 @@ from contextvars import ContextVar, Token
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
+from dbos._engine.attributes import attributes_text
 from dbos._engine.queue import checked_priority, returns_existing
 from dbos._faces.ambient import present_clock
 from dbos._kernel.naming import checked_id
@@ -126,6 +127,22 @@ def _moment_after(seconds: float) -> int:
     if not (isinstance(seconds, (int, float)) and seconds >= 0 and math.isfinite(seconds)):
         raise DBOSException(f"delay_seconds must be a number of seconds, not negative, but is {seconds!r}")
     return present_clock().now_ms() + int(seconds * 1000)
+
+
+class SetWorkflowAttributes(_Block[StartOptions]):
+    """Note these attributes of the workflows that are started in the block: a JSON object, in their status and listings.
+
+    A workflow that they start gets none of them. None takes back what an enclosing block says.
+    """
+
+    variable = OPTIONS
+
+    def __init__(self, attributes: dict[str, Any] | None) -> None:
+        super().__init__()
+        self._text = None if attributes is None else attributes_text(attributes)
+
+    def _changed(self, value: StartOptions) -> StartOptions:
+        return replace(value, attributes=self._text)
 
 
 class DBOSContextSetAuth(_Block[Caller]):

@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, bindparam, delete, select, update
 from dbos._engine.handle import Reference
 from dbos._engine.outside import Outside
 from dbos._engine.runtime import Runtime
-from dbos._engine.transaction import Forget
+from dbos._engine.transaction import Apart, Forget
 from dbos._engine.transitions import CANCEL, QUEUES_OF, RESUME
 from dbos._kernel.bell import DELAYS, done, queued, stop
 from dbos._kernel.journal import as_step, step_op
@@ -184,13 +184,18 @@ async def remove(here: Here, workflow_ids: list[str], *, delete_children: bool) 
 
 async def _forget_transactions(here: Here, workflow_ids: list[str], *, delete_children: bool) -> None:
     """Delete what another database recorded of these workflows: first, for later nobody would know what to delete."""
-    application = here.ground.application if isinstance(here.ground, Runtime | Outside) else None
-    if application is None or application.is_system:
+    ground = here.ground
+    databases: list[Apart] = list(ground.registry.datasources) if isinstance(ground, Runtime) else []
+    application = ground.application if isinstance(ground, Runtime | Outside) else None
+    if application is not None and not application.is_system:
+        databases.append(application)
+    if not databases:
         return
     wanted = workflow_ids
     if delete_children:
         wanted = await here.read(lambda conn: with_descendants(conn, workflow_ids))
-    await Forget(here, application, wanted)
+    for each in databases:
+        await Forget(here, each, wanted)
 
 
 @step_op("DBOS.deleteWorkflow")

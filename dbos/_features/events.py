@@ -211,10 +211,11 @@ async def get_event(here: Here, workflow_id: str, key: str, timeout_seconds: flo
 
     if here.in_body:
         return await _get_as_step(here, look, workflow_id, key, seconds)
-    found = await look()
-    if found is None and seconds:
+    if seconds:
         until_ms = here.ground.clock.now_ms() + int(seconds * 1000)
         found = await wait_until(here, look, event_of(workflow_id, key), until_ms=until_ms)
+    else:
+        found = await look()
     return None if found is None else _opened(here, key, found.value, found.serialization)
 
 
@@ -230,10 +231,11 @@ async def _get_as_step(
         return answer(run, known) if known.error is not None else _opened(here, key, known.output, known.serialization)
     await ensure_running(run)
     started_ms = here.ground.clock.now_ms()
-    found = await look()
-    if found is None and seconds:
-        until_ms = await waking_moment(here, wait_id, seconds)
-        found = await wait_until(here, look, event_of(workflow_id, key), until_ms=until_ms)
+    channel = event_of(workflow_id, key)
+    if seconds:
+        found = await wait_until(here, look, channel, moment=lambda: waking_moment(here, wait_id, seconds))
+    else:
+        found = await look()
     if found is None:
         await record_value(here, step_id, GET_NAME, None, started_ms)
         return None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Integer, Text, bindparam, func, insert, literal, select, update
 
+from dbos._engine.attributes import copy_attributes
 from dbos._engine.handle import Reference, retrieve_workflow
 from dbos._kernel.bell import queued
 from dbos._kernel.journal import as_step
@@ -62,6 +63,7 @@ def FORK(t: Tables) -> Executable:
         "created_at": NOW,
         "updated_at": NOW,
         **{name: c[name] for name in INHERITED},
+        **({"attributes": c.attributes} if t.layout.attributes == "column" else {}),
     }
     return (  # type: ignore[no-any-return]  # the two dialects' inserts have no common type
         t.dialect.insert(t.status)
@@ -168,6 +170,7 @@ async def fork_workflow(
             if taken.forked_from == workflow_id:
                 return  # the same fork asked for again, or the first answer was lost
             raise DBOSConflictingWorkflowError(fork_id, "A workflow of this ID exists already; a fork needs a new one")
+        copy_attributes(conn, workflow_id, fork_id)
         if start_step > 1:
             for copy in (COPY_STEPS, COPY_EVENT_HISTORY, COPY_EVENTS, COPY_STREAMS):
                 conn.run(copy, **ids, start_step=start_step)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from sqlalchemy import ColumnElement, bindparam, or_, select
 
+from dbos._engine.attributes import attributes_text
 from dbos._engine.status import status_columns, status_of
 from dbos._kernel.clock import epoch_ms_of
 from dbos._kernel.journal import step_op
@@ -80,6 +81,8 @@ def _conditions(t: Tables, wanted: WorkflowFilter) -> list[ColumnElement[bool]]:
         conditions.append(c.was_forked_from.is_(was_forked_from))
     if (has_parent := wanted.get("has_parent")) is not None:
         conditions.append(c.parent_workflow_id.isnot(None) if has_parent else c.parent_workflow_id.is_(None))
+    if (attributes := wanted.get("attributes")) is not None:
+        conditions.append(t.dialect.contains(t.attributes, attributes_text(attributes)))
     return conditions
 
 

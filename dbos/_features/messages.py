@@ -450,12 +450,15 @@ async def _receive(here: Here, run: Run, topic: str, seconds: float, step_id: in
     async def look() -> Row | None:
         return await here.read(lambda conn: conn.first(OLDEST, workflow_id=run.workflow_id, topic=topic))
 
+    async def moment() -> int:
+        nonlocal until_ms
+        if until_ms is None:
+            until_ms = await waking_moment(here, wait_id, seconds)
+        return until_ms
+
+    channel = message_for(run.workflow_id, topic)
     while True:
-        message = await look()
-        if message is None and seconds:
-            if until_ms is None:
-                until_ms = await waking_moment(here, wait_id, seconds)
-            message = await wait_until(here, look, message_for(run.workflow_id, topic), until_ms=until_ms)
+        message = await (wait_until(here, look, channel, moment=moment) if seconds else look())
         if message is None:
             await record_value(here, step_id, RECV_NAME, None, started_ms)
             return None

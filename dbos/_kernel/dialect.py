@@ -104,6 +104,14 @@ class Dialect(ABC):
         """
 
     @abstractmethod
+    def contains(self, text: ColumnElement[Any], wanted: str) -> ColumnElement[bool]:
+        """The JSON of a text contains that of another, as Postgres understands the word."""
+
+    @abstractmethod
+    def json(self, text: ColumnElement[Any]) -> ColumnElement[Any]:
+        """A JSON text, as a column of JSON takes it."""
+
+    @abstractmethod
     def arrival(self, table: Table) -> ColumnElement[Any]:
         """What grows from row to row as they are inserted: it decides between rows of one millisecond."""
 

@@ -234,9 +234,18 @@ async def commit_soon(here: Here, step: Entry) -> None:
     await promise(run, step, lambda: explain_refusal(run, step))
 
 
-async def promise(run: Run, entry: Entry, explain: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Hand a record over to be written. If it turns out to be refused, `explain` says why, or mends it."""
-    job = run.here.put(entry)
+async def promise(
+    run: Run,
+    entry: Entry,
+    explain: Callable[[], Coroutine[Any, Any, None]],
+    *others: Entry,
+    rings: tuple[Channel, ...] = (),
+) -> None:
+    """Hand a record over to be written, with what belongs to it.
+
+    If it turns out to be refused, `explain` says why, or mends it.
+    """
+    job = run.here.put(entry, *others, rings=rings)
     await HandOver(job)
     run.unsettled.append(Promise(job, explain))
     if len(run.unsettled) > MOST_UNSETTLED:
@@ -247,7 +256,7 @@ async def settle(run: Run) -> None:
     """Await the records that are on their way."""
     while run.unsettled:
         job, explain = run.unsettled.pop(0)
-        (accepted,) = await Settle(job)
+        accepted, *_ = await Settle(job)
         if not accepted:
             await explain()
         run.confirm()

@@ -98,6 +98,8 @@ class WorkflowStatus:
     delay_until_epoch_ms: int | None = None
     #: When it ended, where the database records it.
     completed_at: int | None = None
+    #: What was noted of it, with `SetWorkflowAttributes` or `update_workflow_attributes`.
+    attributes: dict[str, Any] | None = None
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take the state that any DBOS program pickled; what it does not know stays at its default."""
@@ -176,3 +178,5 @@ class WorkflowFilter(TypedDict, total=False):
     was_forked_from: bool | None
     #: Only what was started by another workflow, or was not.
     has_parent: bool | None
+    #: Only what has all of these attributes, nested objects and lists included.
+    attributes: dict[str, Any] | None

@@ -20,6 +20,7 @@ from sqlalchemy import (
     bindparam,
     cast,
     func,
+    literal,
     literal_column,
     select,
     update,
@@ -126,6 +127,12 @@ class Postgres(Dialect):
         arrival = self.arrival(table).label("arrival")
         locked = next_ones.add_columns(arrival).with_for_update(skip_locked=True).cte("next")
         return update(table).values(values).where(key == locked.c[key.name]).returning(*columns, locked.c.arrival)
+
+    def contains(self, text: ColumnElement[Any], wanted: str) -> ColumnElement[bool]:
+        return self.json(text).op("@>", is_comparison=True)(self.json(literal(wanted, Text())))
+
+    def json(self, text: ColumnElement[Any]) -> ColumnElement[Any]:
+        return cast(text, postgresql.JSONB)
 
     def arrival(self, table: Table) -> ColumnElement[Any]:
         """The transaction that inserted the row: until it is claimed nobody updates it."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import (
     BigInteger,
@@ -30,6 +30,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    cast,
     func,
     literal_column,
     null,
@@ -57,6 +58,9 @@ class Layout:
     split: bool = False
     #: `completed_at`, `application_name` and the other columns of later releases exist.
     extended: bool = False
+    #: Where the attributes of workflows are: in a table of ours, in a column of later releases, or nowhere (a client
+    #: looks at a database that no program of ours has opened yet).
+    attributes: Literal["table", "column", "nowhere"] = "table"
 
 
 CLASSIC = Layout()
@@ -122,6 +126,7 @@ class Tables:
         self.leases = self._leases()
         self.starts = self._starts()
         self.schedule_origins, self.debounces = self._schedule_origins(), self._debounces()
+        self.notes = self._notes()
         later = MetaData(schema=self.schema)  # never created by us
         # Later releases have a table of queues; where it is missing we have one of our own, of the same columns.
         self.queues = self._queues("queues", later) if layout.split else self._queues("notebook_queues", self.metadata)
@@ -180,6 +185,7 @@ class Tables:
             Column("delay_until_epoch_ms", BigInteger),
             Column("was_forked_from", Boolean, nullable=False, server_default=false),
             *([Column("completed_at", self._big)] if self.layout.extended else []),
+            *([Column("attributes", Text)] if self.layout.attributes == "column" else []),
         )
         for name, columns, unique, condition in STATUS_INDEXES:
             where = None if condition is None else text(condition)
@@ -351,6 +357,15 @@ class Tables:
             Column("deadline", self._big),
         )
 
+    def _notes(self) -> Table:
+        """The attributes of workflows as JSON, where the shared table has no column for them."""
+        return Table(
+            "notebook_attributes",
+            self.metadata,
+            self._workflow(primary_key=True),
+            Column("attributes", Text, nullable=False),
+        )
+
     def _queues(self, name: str, metadata: MetaData) -> Table:
         false = DefaultClause(text("FALSE"))
         return Table(
@@ -400,6 +415,17 @@ class Tables:
     def completed_at(self) -> ColumnElement[Any]:
         return self.status.c.completed_at if self.layout.extended else null().label("completed_at")
 
+    @cached_property
+    def attributes(self) -> ColumnElement[Any]:
+        """What users noted of a workflow, as JSON text."""
+        if self.layout.attributes == "nowhere":
+            return null().label("attributes")
+        if self.layout.attributes == "column":
+            return cast(self.status.c.attributes, Text).label("attributes")
+        c = self.notes.c
+        noted = select(c.attributes).where(c.workflow_uuid == self.status.c.workflow_uuid)
+        return noted.correlate(self.status).scalar_subquery().label("attributes")
+
     def _either(self, classic: Column[Any], side: Column[Any]) -> ColumnElement[Any]:
         if not self.layout.split:
             return classic.label(classic.name)
@@ -417,9 +443,16 @@ class Tables:
 
 def layout_of(conn: Conn) -> Layout:
     """What the shared tables of a database look like: by their columns, never by a number."""
+    status = columns_of(conn, "workflow_status")
     return Layout(
-        split=bool(columns_of(conn, "workflow_input")), extended="completed_at" in columns_of(conn, "workflow_status")
+        split=bool(columns_of(conn, "workflow_input")),
+        extended="completed_at" in status,
+        attributes="column" if "attributes" in status else _place_of_attributes(conn),
     )
+
+
+def _place_of_attributes(conn: Conn) -> Literal["table", "nowhere"]:
+    return "table" if columns_of(conn, "notebook_attributes") else "nowhere"
 
 
 def columns_of(conn: Conn, table: str) -> set[str]:

@@ -245,6 +245,8 @@ class StartOptions:
     app_version: str | None = None
     queue_partition_key: str | None = None
     delay_until_ms: int | None = None
+    #: What is noted of it, as JSON.
+    attributes: str | None = None
 
 
 NO_OPTIONS = StartOptions()

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Integer, Select, Text, bindparam, func, literal_column, select, update
+from sqlalchemy import Boolean, ColumnElement, Integer, Select, Text, bindparam, func, literal_column, select, update
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.compiler import compiles
 
@@ -29,6 +29,20 @@ def _json_rows_sqlite(element: JsonRows, compiler: SQLCompiler, **kw: Any) -> st
 def _code(error: BaseException) -> int:
     """The primary result code, without the detail in its higher bits."""
     return (getattr(original(error), "sqlite_errorcode", None) or 0) & 0xFF
+
+
+def _contains(text: str | None, wanted: str) -> bool:
+    return text is not None and _covers(json.loads(text), json.loads(wanted))
+
+
+def _covers(whole: Any, part: Any) -> bool:
+    """Every key and element of the part is in the whole, at the same depth and in any order."""
+    if isinstance(part, dict):
+        return isinstance(whole, dict) and all(key in whole and _covers(whole[key], part[key]) for key in part)
+    if isinstance(part, list):
+        return isinstance(whole, list) and all(any(_covers(each, one) for each in whole) for one in part)
+    # True is 1 to Python and not to JSON.
+    return isinstance(whole, bool) == isinstance(part, bool) and bool(whole == part)
 
 
 class SQLite(Dialect):
@@ -57,6 +71,7 @@ class SQLite(Dialect):
         raw.execute("PRAGMA synchronous = FULL")
         raw.execute("PRAGMA foreign_keys = ON")
         raw.execute("PRAGMA cache_size = -16000")
+        raw.create_function("dbos_contains", 2, _contains, deterministic=True)
 
     def hand_back(self, raw: Any) -> None:
         if raw.in_transaction:
@@ -99,6 +114,13 @@ class SQLite(Dialect):
         (key,) = table.primary_key.columns
         chosen = key.in_(next_ones.scalar_subquery())
         return update(table).values(values).where(chosen).returning(*columns, self.arrival(table).label("arrival"))
+
+    def contains(self, text: ColumnElement[Any], wanted: str) -> ColumnElement[bool]:
+        """SQLite has no such operator: every connection of ours has a function for it."""
+        return func.dbos_contains(text, wanted, type_=Boolean())
+
+    def json(self, text: ColumnElement[Any]) -> ColumnElement[Any]:
+        return text
 
     def arrival(self, table: Table) -> ColumnElement[Any]:
         return literal_column("rowid", Integer())

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from sqlalchemy import ColumnElement, Text, literal_column
+from sqlalchemy import ColumnElement, Text, and_, literal_column
 from sqlalchemy.sql.expression import Executable
 
 from dbos._kernel.dialect import MANY
@@ -88,6 +88,19 @@ def one_of(column: ColumnElement[Any], words: Iterable[str]) -> ColumnElement[bo
 def constant(word: str) -> ColumnElement[str]:
     """A word of ours inside a statement of a kind, where every parameter belongs to the row."""
     return literal_column(f"'{word}'", Text())
+
+
+# The statuses that the partial index of what is in flight holds, as its condition names them.
+IN_FLIGHT = ("ENQUEUED", "PENDING")
+
+
+def has_status(t: Tables, status: str) -> ColumnElement[bool]:
+    """The workflow has this status: said with words of ours, and as the partial index says it.
+
+    A parameter could be anything to a planner, and SQLite takes a partial index only where its condition is repeated.
+    """
+    told = t.status.c.status == constant(status)
+    return and_(told, one_of(t.status.c.status, IN_FLIGHT)) if status in IN_FLIGHT else told
 
 
 class Entry(NamedTuple):

@@ -28,9 +28,16 @@ SLEEP = "DBOS.sleep"
 
 
 async def wait_until(
-    here: Here, look: Callable[[], Awaitable[T | None]], *channels: Channel, until_ms: int | None = None
+    here: Here,
+    look: Callable[[], Awaitable[T | None]],
+    *channels: Channel,
+    until_ms: int | None = None,
+    moment: Callable[[], Awaitable[int]] | None = None,
 ) -> T | None:
-    """What `look` finds, as soon as it finds something; None when the moment comes first."""
+    """What `look` finds, as soon as it finds something; None when the moment comes first.
+
+    `moment` tells `until_ms` when there is something to wait for: it is asked once, if the first look finds nothing.
+    """
     run = here.run
     if run is not None:
         channels = (*channels, stop(run.workflow_id))
@@ -39,6 +46,8 @@ async def wait_until(
             found = await look()
             if found is not None:
                 return found
+            if moment is not None and until_ms is None:
+                until_ms = await moment()
             if run is None:
                 rung = await here.wait(waiter, until_ms)
             else:

@@ -10,7 +10,7 @@ import pytest
 
 import dbos
 
-NAMES = """DBOS DBOSClient EnqueueOptions DBOSConfig DBOSConfiguredInstance DBOSContextEnsure DBOSContextSetAuth PortableWorkflowError
+NAMES = """AsyncSQLAlchemyDatasource SQLAlchemyDatasource DBOS DBOSClient EnqueueOptions DBOSConfig DBOSConfiguredInstance DBOSContextEnsure DBOSContextSetAuth PortableWorkflowError
 SetWorkflowID SetWorkflowTimeout StepInfo StepOptions VersionInfo WorkflowHandle WorkflowHandleAsync
 WorkflowSerializationFormat WorkflowStatus WorkflowStatusString error Serializer pydantic_args_validator
 make_pydantic_args_validator run_dbos_database_migrations DBOSPortableJSONSerializer SendMessage

@@ -257,7 +257,10 @@ def test_options_of_a_workflow_that_is_not_enqueued_are_refused(app: App, hand: 
 
     app.launch()
     for options in ({"deduplication_id": "a"}, {"priority": 1}, {"queue_partition_key": "a"}, {"delay_seconds": 1}):
-        with SetEnqueueOptions(**options), pytest.raises(dboserror.DBOSException, match="not being enqueued") as refused:  # type: ignore[arg-type]  # of several types
+        with (
+            SetEnqueueOptions(**options),
+            pytest.raises(dboserror.DBOSException, match="not being enqueued") as refused,
+        ):  # type: ignore[arg-type]  # of several types
             hand.call(work)
         assert next(iter(options)) in str(refused.value)
         with SetEnqueueOptions(**options), pytest.raises(dboserror.DBOSException, match="not being enqueued"):  # type: ignore[arg-type]  # as above

@@ -1,8 +1,8 @@
 """Writing streams: exactly once from a workflow, once in each attempt from a step.
 
 Only the run that owns the workflow writes, so the next offset is a number in its memory, and the primary key is the
-judge: a value that finds its place taken is refused, and its step with it. Under load many values of one stream go
-in one statement.
+judge: a value that finds its place taken is refused, and its step with it. A workflow hands its values over and goes
+on, so many of them share a commit; its next effect of another kind waits until they are written.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dbos._features.streams.mark import CLOSED, KEY, LAST, MARKS, POSITION, WORK
 from dbos._kernel.codec import PORTABLE, WorkflowSerializationFormat
 from dbos._kernel.journal import (
     RECORD,
+    SHORT_TEXT,
     STANDING,
     answer,
     check_standing,
@@ -23,6 +24,7 @@ from dbos._kernel.journal import (
     ensure_running,
     held,
     is_recorded,
+    promise,
     record,
     record_error,
     record_statement,
@@ -77,7 +79,8 @@ def WRITE(t: Tables, given: FromClause) -> Executable:
     )
 
 
-@kind(2, rank=2, **RECORD.columns, key=Text(), place=BigInteger())
+# After outcomes, so that a workflow which ends awaits these: what is refused here can be mended before it has ended.
+@kind(2, rank=11, **RECORD.columns, key=Text(), place=BigInteger())
 def RECORD_WRITE(t: Tables, given: FromClause) -> Executable:
     """Record that a workflow wrote a value, if it is at its place."""
     c = t.streams.c
@@ -199,26 +202,55 @@ async def _append(here: Here, run: Run, name: str, key: str, text: str, serializ
     if found is not None:
         answer(run, found)
         return
-    await ensure_running(run)
+    # What was handed over before is written before: a value is no answer to anything outside.
+    await ensure_running(run, settles=False)
     started_ms = here.ground.clock.now_ms()
-    written = False
-    while not written:
-        stream = await _stream(here, run, key)
-        try:
-            place = stream.take_place(here, step_id, closes=closes)
-        except DBOSException as error:
-            await record_error(here, step_id, name, error, started_ms)
-            raise
-        step = record(run, step_id, name, started_ms=started_ms)
-        if place is None:
-            await commit(here, step)
-            return
-        value = Entry(WRITE, (run.workflow_id, key, place, text, serialization, step_id, run.owner))
-        step = Entry(RECORD_WRITE, (*step.row, key, place))
-        written = (await _put(here, run, key, value, step))[1] or await is_recorded(run, step)
-        if not written:
-            _forget(run, key)
+    stream = await _stream(here, run, key)
+    try:
+        place = stream.take_place(here, step_id, closes=closes)
+    except DBOSException as error:
+        await record_error(here, step_id, name, error, started_ms)
+        raise
+    row = record(run, step_id, name, started_ms=started_ms).row
+    if place is None:
+        await commit(here, Entry(RECORD, row))
+        return
+    step, value = _entries(run, row, key, place, text, serialization)
+
+    async def mend() -> None:
+        if not await is_recorded(run, step):
+            await _write_elsewhere(here, run, row, key, text, serialization)
+
+    if len(text) < SHORT_TEXT:
+        await promise(run, step, mend, value, rings=(stream_of(run.workflow_id, key),))
+        return
+    recorded, _ = await _put(here, run, key, step, value)
+    if not recorded:
+        await mend()
     run.confirm()
+
+
+def _entries(
+    run: Run, row: tuple[Any, ...], key: str, place: int, text: str, serialization: str
+) -> tuple[Entry, Entry]:
+    """A step's record, which is of that row, and the value that it writes."""
+    value = (run.workflow_id, key, place, text, serialization, row[1], run.owner)
+    return Entry(RECORD_WRITE, (*row, key, place)), Entry(WRITE, value)
+
+
+async def _write_elsewhere(here: Here, run: Run, row: tuple[Any, ...], key: str, text: str, serialization: str) -> None:
+    """Write a value whose place was taken by a program that does not own the workflow."""
+    while True:
+        _forget(run, key)
+        stream = await _stream(here, run, key)
+        place = stream.take_place(here, row[1], closes=text in MARKS)
+        if place is None:
+            await commit(here, Entry(RECORD, row))
+            return
+        step, value = _entries(run, row, key, place, text, serialization)
+        recorded, _ = await _put(here, run, key, step, value)
+        if recorded or await is_recorded(run, step):
+            return
 
 
 async def _write_directly(
