@@ -23,6 +23,7 @@ from dbos._faces.options import (
     SetWorkflowTimeout,
 )
 from dbos._faces.queue import Queue
+from dbos._faces.reservation import StepReservation
 from dbos._faces.scheduling import ScheduleInput
 from dbos._faces.validation import make_pydantic_args_validator, pydantic_args_validator
 from dbos._features.messages import SendMessage
@@ -60,6 +61,7 @@ __all__ = [
     "SetWorkflowTimeout",
     "StepInfo",
     "StepOptions",
+    "StepReservation",
     "VersionInfo",
     "WorkflowHandle",
     "WorkflowHandleAsync",

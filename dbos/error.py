@@ -9,6 +9,7 @@
       DBOSAwaitedWorkflowCancelledError           13  DBOSAwaitedWorkflowMaxRecoveryAttemptsExceeded 14
       DBOSPatchNondeterminismError                15
       DBOSStreamTimeoutError                      16  DBOSStreamNondeterminismError                  17
+      DBOSStepTimeoutError                        18
       DBOSConflictingRegistrationError            25  DBOSStepNondeterminismError                    28
       DBOSMisuseError (also an AssertionError)        DBOSSerializationError (also a TypeError)
       DBOSSchemaError                                 DBOSDatabaseUnavailableError
@@ -46,6 +47,7 @@ class DBOSErrorCode(Enum):
     PatchNondeterminism = 15
     StreamTimeout = 16
     StreamNondeterminism = 17
+    StepTimeout = 18
     ConflictingRegistrationError = 25
     StepNondeterminism = 28
 
@@ -333,6 +335,18 @@ class DBOSStreamNondeterminismError(DBOSException):
         self._describe(
             f"Workflow {workflow_id} read two streams at once. Read one after the other, or each in a child workflow."
         )
+
+
+class DBOSStepTimeoutError(DBOSException):
+    """An attempt of a step took longer than the step's `timeout_seconds`."""
+
+    code = DBOSErrorCode.StepTimeout
+
+    def __init__(self, step_name: str, timeout_seconds: float) -> None:
+        super().__init__(step_name)
+        self.args = (step_name, timeout_seconds)
+        self.step_name, self.timeout_seconds = step_name, timeout_seconds
+        self._describe(f"Step {step_name} took longer than its timeout of {timeout_seconds} seconds")
 
 
 class DBOSMisuseError(_OneMessage, AssertionError):

@@ -21,7 +21,7 @@ from dbos._engine.runtime import ROOM
 from dbos._engine.transitions import FORGET_DEBOUNCES, NEXT_DELAY, PROMOTE
 from dbos._engine.workflow import execute_claimed
 from dbos._kernel.bell import DELAYS, done, queued
-from dbos._kernel.lane import Short
+from dbos._kernel.job import Short
 from dbos._kernel.model import ENQUEUED
 from dbos._kernel.plan import perform
 from dbos._kernel.service import Service

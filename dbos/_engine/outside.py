@@ -21,7 +21,7 @@ from dbos._kernel.bell import Bell
 from dbos._kernel.codec import Codec
 from dbos._kernel.ear import ear_for
 from dbos._kernel.herald import announcements
-from dbos._kernel.lane import Put
+from dbos._kernel.job import Put
 from dbos._kernel.migrate import is_complete
 from dbos._kernel.plan import Effect, loop_is_running, perform
 from dbos._kernel.scope import Ground

@@ -23,7 +23,7 @@ from sqlalchemy import BigInteger, bindparam, delete, select, text, update
 from dbos._engine.transitions import CANCEL_EXPIRED, REQUEUE_OWNED
 from dbos._engine.workflow import DEADLINES
 from dbos._kernel.bell import done, queued, stop
-from dbos._kernel.lane import Tx
+from dbos._kernel.job import Tx
 from dbos._kernel.model import INTERNAL_QUEUE
 from dbos._kernel.plan import perform
 from dbos._kernel.service import Service

@@ -235,7 +235,8 @@ async def insert(
             set_attributes(conn, row.key[0], attributes)
         return (*(conn.add(each) for each in with_it), created)
 
-    return await here.tx(work, rings=rings)
+    accepted: tuple[bool, ...] = await here.tx(work, rings=rings)
+    return accepted
 
 
 def rings_of(queue: str | None, delay_until_ms: int | None) -> tuple[Channel, ...]:

@@ -135,7 +135,10 @@ class Runtime(Ground):
         return {INTERNAL.name: INTERNAL, **self.registered_queues, **self.registry.queues}
 
     def expect(self, workflow_id: str) -> Awaited:
-        return self._awaited.setdefault(workflow_id, Awaited())
+        awaited = self._awaited.get(workflow_id)
+        if awaited is None or awaited.is_over:  # over, and perhaps rewound since: the row knows
+            awaited = self._awaited[workflow_id] = Awaited()
+        return awaited
 
     def tell(self, run: Run) -> None:
         """Tell whoever holds a handle how a run ended."""

@@ -24,7 +24,7 @@ from dbos._engine.row import Order, row_of
 from dbos._engine.schedule import ACTIVE, CHANGED, Schedule, fingerprint, firing, read_schedules
 from dbos._kernel.bell import queued
 from dbos._kernel.cron import EPOCH, Cron
-from dbos._kernel.lane import Put, Tx
+from dbos._kernel.job import Put, Tx
 from dbos._kernel.model import INTERNAL_QUEUE
 from dbos._kernel.plan import perform
 from dbos._kernel.service import Service

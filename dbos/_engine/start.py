@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import logging
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dbos._engine.claim import Claimed, adopt
 from dbos._engine.result import GET_RESULT, await_ending, ending_entry, record_ending
 from dbos._engine.roles import authorize, in_role, roles_of
-from dbos._engine.row import TAKEN, NewRow, conflict, find_holder, rings_of
+from dbos._engine.row import TAKEN, NewRow, conflict, find_holder, insert, place, rings_of, row_of
 from dbos._engine.runtime import Runtime
 from dbos._engine.transitions import RECORD_CHILD
 from dbos._engine.workflow import Ending, execute, execute_claimed
@@ -44,6 +44,7 @@ from dbos.error import (
 
 if TYPE_CHECKING:
     from dbos._engine.registry import WorkflowSpec
+    from dbos._engine.row import Order
     from dbos._kernel.scope import Here, StartOptions
     from dbos._kernel.statement import Row
 
@@ -208,9 +209,22 @@ async def _try_to_begin(
     row = _row(runtime, invocation, workflow_id, run, queue, options, parent)
     with nullcontext() if run is None else runtime.new_rows(run.owner, run):
         if parent is None:
-            (created,) = await here.put(row, rings=rings_of(queue, options.delay_until_ms))
+            rings = rings_of(queue, options.delay_until_ms)
+            (created,) = await insert(here, row, attributes=options.attributes, rings=rings)
         else:
-            child_id, created = await _begin_child(here, parent, invocation, step_id, workflow_id, row, options, queue)
+            child = Child(
+                workflow_id,
+                row,
+                invocation.spec.name,
+                invocation.class_name,
+                invocation.config_name,
+                queue,
+                options.deduplication_id,
+                options.returns_existing,
+                options.delay_until_ms,
+                options.attributes,
+            )
+            child_id, created = await _begin_child(here, parent, step_id, child)
             if child_id != workflow_id:
                 return Started(child_id)
         if created:
@@ -229,23 +243,35 @@ async def _try_to_begin(
     return Started(holder.workflow_uuid)
 
 
-async def _begin_child(
-    here: Here,
-    parent: Run,
-    invocation: Invocation,
-    step_id: int,
-    workflow_id: str,
-    row: Entry,
-    options: StartOptions,
-    queue: str | None,
-) -> tuple[str, bool]:
+class Child(NamedTuple):
+    """A workflow that another one starts, and what says whether one that is there already is meant."""
+
+    workflow_id: str
+    row: Entry
+    name: str
+    class_name: str | None
+    config_name: str | None
+    queue: str | None
+    deduplication_id: str | None
+    returns_existing: bool
+    delay_until_ms: int | None
+    attributes: str | None
+
+    def link(self, parent: Run, step_id: int, child_id: str) -> Entry:
+        """The parent's record of having started it, or the one that is there in its place."""
+        columns = record(parent, step_id, self.name, child_id=child_id).row
+        return Entry(RECORD_CHILD, (*columns, self.class_name, self.config_name))
+
+
+async def _begin_child(here: Here, parent: Run, step_id: int, child: Child) -> tuple[str, bool]:
     """Insert a child's row with its parent's record; the id that is recorded, and whether the row is new.
 
     A start that fails is the parent's recorded error.
     """
-    name = invocation.spec.name
-    link = _link(parent, step_id, invocation, workflow_id)
-    linked, created = await here.put(link, row, rings=rings_of(queue, options.delay_until_ms))
+    workflow_id = child.workflow_id
+    link = child.link(parent, step_id, workflow_id)
+    rings = rings_of(child.queue, child.delay_until_ms)
+    linked, created = await insert(here, child.row, link, attributes=child.attributes, rings=rings)
     if linked:
         parent.confirm()
         return workflow_id, created
@@ -257,38 +283,71 @@ async def _begin_child(
     taken = await here.read(lambda conn: conn.first(TAKEN, workflow_id=workflow_id))
     error: Exception
     if taken is None:
-        holder_id = await _join_holder(here, parent, invocation, step_id, options, queue)
+        holder_id = await _join_holder(here, parent, step_id, child)
         if holder_id is not None:
             return holder_id, False
-        error = DBOSQueueDeduplicatedError(workflow_id, queue or "", options.deduplication_id or "")
+        error = DBOSQueueDeduplicatedError(workflow_id, child.queue or "", child.deduplication_id or "")
     else:
-        error = _conflict(invocation, workflow_id, taken) or DBOSConflictingWorkflowError(
-            workflow_id, "changed meanwhile"
-        )
+        error = conflict(
+            workflow_id, taken, child.name, child.class_name, child.config_name
+        ) or DBOSConflictingWorkflowError(workflow_id, "changed meanwhile")
     serializer = here.ground.codec.default
     text = here.ground.codec.encode_error(error, serializer)
-    await commit(here, record(parent, step_id, name, error=text, serialization=serializer.name()))
+    await commit(here, record(parent, step_id, child.name, error=text, serialization=serializer.name()))
     raise error
 
 
-def _link(parent: Run, step_id: int, invocation: Invocation, child_id: str) -> Entry:
-    """The parent's record of having started this child."""
-    columns = record(parent, step_id, invocation.spec.name, child_id=child_id).row
-    return Entry(RECORD_CHILD, (*columns, invocation.class_name, invocation.config_name))
-
-
-async def _join_holder(
-    here: Here, parent: Run, invocation: Invocation, step_id: int, options: StartOptions, queue: str | None
-) -> str | None:
+async def _join_holder(here: Here, parent: Run, step_id: int, child: Child) -> str | None:
     """Record as the child whoever holds the deduplication id, where that is wanted and of the same function."""
-    if queue is None or options.deduplication_id is None or not options.returns_existing:
+    if child.queue is None or child.deduplication_id is None or not child.returns_existing:
         return None
-    holder = await find_holder(here, queue, options.deduplication_id)
-    if holder is None or holder.name != invocation.spec.name:
+    holder = await find_holder(here, child.queue, child.deduplication_id)
+    if holder is None or holder.name != child.name:
         return None
     holder_id = str(holder.workflow_uuid)
-    await commit(here, _link(parent, step_id, invocation, holder_id))
+    await commit(here, child.link(parent, step_id, holder_id))
     return holder_id
+
+
+async def enqueue_by_name(here: Here, order: Order) -> str:
+    """Put a workflow on a queue whose function need not be here; a child, where that is done in a workflow's body."""
+    refuse_in_transaction(here, order.name)
+    parent, options = here.run, OPTIONS.get()
+    if parent is None:
+        workflow_id = order.workflow_id or _id_for(None, 0, options)
+        return await place(here, replace(order, workflow_id=workflow_id))
+    if not here.in_body:
+        raise DBOSMisuseError(
+            f"The workflow {order.name} cannot be started from inside a step. Start it from the workflow."
+        )
+    step_id = parent.next_step()
+    found = replay(parent, step_id, order.name)
+    if found is not None:
+        if found.child_id is None:
+            answer(parent, found)
+        return found.child_id or ""
+    await ensure_running(parent)
+    workflow_id = order.workflow_id or _id_for(parent, step_id, options)
+    row = row_of(here.ground, order, workflow_id)._replace(
+        guard_id=parent.workflow_id,
+        guard_owner=parent.owner,
+        parent_workflow_id=parent.workflow_id,
+        workflow_deadline_epoch_ms=None if order.timeout_ms is not None else parent.deadline_ms,
+    )
+    child = Child(
+        workflow_id,
+        row.entry,
+        order.name,
+        order.class_name,
+        order.config_name,
+        order.queue,
+        order.deduplication_id,
+        order.returns_existing,
+        order.delay_until_ms,
+        order.attributes,
+    )
+    child_id, _ = await _begin_child(here, parent, step_id, child)
+    return child_id
 
 
 async def _attach(

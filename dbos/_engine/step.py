@@ -6,22 +6,28 @@ what is stored is what the last of them came to.
 
 from __future__ import annotations
 
+import inspect
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from dbos._engine.bounds import within
 from dbos._engine.runtime import Call
 from dbos._kernel.journal import recorded, refuse_in_transaction
 from dbos._kernel.scope import StepStatus
 from dbos._kernel.trace import span
 from dbos._kernel.waiting import nothing, wait_until
-from dbos.error import DBOSMaxStepRetriesExceeded
+from dbos.error import DBOSException, DBOSMaxStepRetriesExceeded
 
 if TYPE_CHECKING:
     from dbos._kernel.scope import Here
 
 logger = logging.getLogger("dbos")
+
+# Is given the exception of a failed attempt.
+ShouldRetry = Callable[[Exception], bool | Awaitable[bool]]
 
 # No wait between two attempts is longer, however often the back-off doubled.
 LONGEST_WAIT_SECONDS = 3600.0
@@ -35,6 +41,9 @@ class StepOptions(TypedDict, total=False):
     interval_seconds: float
     max_attempts: int
     backoff_rate: float
+    should_retry: ShouldRetry | None
+    timeout_seconds: float | None
+    preemptible: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +55,35 @@ class StepSpec:
     interval_seconds: float = 1.0
     max_attempts: int = 3
     backoff_rate: float = 2.0
+    #: Whether an exception is worth another attempt; otherwise it is what the step came to.
+    should_retry: ShouldRetry | None = None
+    #: How long an attempt may take. This and the next are for async functions only: nothing else can be interrupted.
+    timeout_seconds: float | None = None
+    #: Ends at once when its workflow is cancelled or taken over.
+    preemptible: bool = False
 
     def __post_init__(self) -> None:
         if self.max_attempts < 1:
             raise ValueError(f"max_attempts of step {self.name!r} must be at least 1, not {self.max_attempts}")
         if self.interval_seconds < 0 or self.backoff_rate < 0:
             raise ValueError(f"interval_seconds and backoff_rate of step {self.name!r} must not be negative")
+
+    def fitting(self, fn: Callable[..., Any]) -> StepSpec:
+        """The same for this function. Raises DBOSException where it asks for what only async functions have."""
+        seconds = self.timeout_seconds
+        if seconds is not None and not (isinstance(seconds, (int, float)) and 0 < seconds < math.inf):
+            raise DBOSException(
+                f"Step {self.name} has timeout_seconds={seconds}. Timeouts must be positive and finite."
+            )
+        if inspect.iscoroutinefunction(fn):
+            return self
+        if seconds is not None:
+            raise DBOSException(f"Step {self.name} is sync: timeout_seconds is only supported for async steps")
+        if self.preemptible:
+            raise DBOSException(f"Step {self.name} is sync: preemptible=True is only supported for async steps")
+        if inspect.iscoroutinefunction(self.should_retry):
+            raise DBOSException(f"Step {self.name} is sync but should_retry is async")
+        return self
 
     def wait_seconds(self, failures: int) -> float:
         """How long to wait after so many failed attempts."""
@@ -61,20 +93,40 @@ class StepSpec:
             return LONGEST_WAIT_SECONDS
 
 
+def step_options(options: StepOptions | None, func: Callable[..., Any]) -> StepSpec:
+    """How this function is named and retried, by these options. Raises TypeError for one that does not exist."""
+    given = {key: value for key, value in (options or {}).items() if value is not None}
+    unknown = sorted(set(given) - set(StepOptions.__annotations__))
+    if unknown:
+        raise TypeError(f"StepOptions has no such key: {', '.join(unknown)}")
+    name = given.pop("name", None) or getattr(func, "__qualname__", None) or type(func).__qualname__
+    return StepSpec(name=name, **given).fitting(func)  # type: ignore[arg-type]  # the keys were looked at
+
+
 async def perform_step(
-    here: Here, spec: StepSpec, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, is_async: bool
+    here: Here,
+    spec: StepSpec,
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    is_async: bool,
+    step_id: int | None = None,
 ) -> Any:
-    """Call the function as a step of the workflow whose body this is."""
+    """Call the function as a step of the workflow whose body this is.
+
+    `step_id` is its id where that was reserved.
+    """
     refuse_in_transaction(here, spec.name)
 
     async def body(inside: Here) -> Any:
         assert inside.run is not None
         with span(spec.name, "step", inside.run):
             if not spec.retries_allowed:
-                return await Call(inside, fn, args, kwargs, is_async=is_async)
+                return await Call(inside, _bounded(inside, spec, fn), args, kwargs, is_async=is_async)
             return await _attempts(here, inside, spec, fn, args, kwargs, is_async=is_async)
 
-    return await recorded(here, spec.name, body)
+    return await recorded(here, spec.name, body, step_id=step_id)
 
 
 async def _attempts(
@@ -96,8 +148,19 @@ async def _attempts(
             await wait_until(here, nothing, until_ms=until_ms)
         place = inside.within(StepStatus(inside.step.step_id, attempt, spec.max_attempts))
         try:
-            return await Call(place, fn, args, kwargs, is_async=is_async)
-        except Exception as error:  # noqa: BLE001 - user code; every failed attempt is kept
+            return await Call(place, _bounded(place, spec, fn), args, kwargs, is_async=is_async)
+        except Exception as error:
             errors.append(error)
+            if spec.should_retry is not None:
+                asks_async = is_async and inspect.iscoroutinefunction(spec.should_retry)
+                if not await Call(place, spec.should_retry, (error,), {}, is_async=asks_async):
+                    raise
             logger.warning("Step %s failed, attempt %d of %d: %r", spec.name, attempt + 1, spec.max_attempts, error)
     raise DBOSMaxStepRetriesExceeded(spec.name, spec.max_attempts, errors) from errors[-1]
+
+
+def _bounded(here: Here, spec: StepSpec, fn: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as it is called: one that has bounds is watched over."""
+    if spec.timeout_seconds is None and not spec.preemptible:
+        return fn
+    return within(here, spec.name, fn, timeout_seconds=spec.timeout_seconds, preemptible=spec.preemptible)

@@ -32,6 +32,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.schema import CreateSchema
 
+from dbos._engine.outside import Outside
 from dbos._engine.runtime import Runtime
 from dbos._kernel.bell import Wait, Waiter
 from dbos._kernel.clock import Clock
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 
     from dbos._kernel.dialect import Dialect
     from dbos._kernel.schema import Tables
-    from dbos._kernel.scope import Here, Run
+    from dbos._kernel.scope import Ground, Here, Run
     from dbos._kernel.statement import Entry
     from dbos._kernel.store import Store
 
@@ -111,14 +112,15 @@ class Application:
         if not self.is_system:
             make_table(self.engine, self.outputs)
 
-    def forget(self, workflow_ids: list[str]) -> None:
-        """Delete the records of these workflows' transactions."""
+    def forget(self, workflow_ids: list[str], from_step: int) -> None:
+        """Delete the records of these workflows' transactions, from a step on."""
+        c = self.outputs.c
         with self.engine.begin() as conn:
             if not self._prepared and not inspect(conn).has_table(self.outputs.name, schema=self.outputs.schema):
                 return  # a client's, of an application that has no transactions
             for first in range(0, len(workflow_ids), 1000):  # a statement has room for so many parameters, and more
                 some = workflow_ids[first : first + 1000]
-                conn.execute(self.outputs.delete().where(self.outputs.c.workflow_uuid.in_(some)))
+                conn.execute(self.outputs.delete().where(c.workflow_uuid.in_(some), c.function_id >= from_step))
 
     def close(self) -> None:
         if self.owns_engine:
@@ -182,22 +184,31 @@ def MY_OUTPUT(t: Tables) -> Executable:
 class Apart(Protocol):
     """A database other than the system's that has records of workflows."""
 
-    def forget(self, workflow_ids: list[str]) -> None: ...
+    def forget(self, workflow_ids: list[str], from_step: int) -> None: ...
 
 
 class Forget(Effect[None]):
-    """Delete what another database recorded of these workflows."""
+    """Delete what another database recorded of these workflows, from a step on."""
 
-    __slots__ = ("apart", "here", "workflow_ids")
+    __slots__ = ("apart", "from_step", "here", "workflow_ids")
 
-    def __init__(self, here: Here, apart: Apart, workflow_ids: list[str]) -> None:
-        self.here, self.apart, self.workflow_ids = here, apart, workflow_ids
+    def __init__(self, here: Here, apart: Apart, workflow_ids: list[str], from_step: int = 0) -> None:
+        self.here, self.apart, self.workflow_ids, self.from_step = here, apart, workflow_ids, from_step
 
     def block(self) -> None:
-        self.apart.forget(self.workflow_ids)
+        self.apart.forget(self.workflow_ids, self.from_step)
 
     async def wait(self) -> None:
         await self.here.ground.store.readers.call(self.block)
+
+
+def databases_apart(ground: Ground) -> list[Apart]:
+    """The databases besides the system's that have records of workflows, as far as they are known here."""
+    databases: list[Apart] = list(ground.registry.datasources) if isinstance(ground, Runtime) else []
+    application = ground.application if isinstance(ground, Runtime | Outside) else None
+    if application is not None and not application.is_system:
+        databases.append(application)
+    return databases
 
 
 class _Refused(Exception):  # noqa: N818 - never leaves this file

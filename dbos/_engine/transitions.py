@@ -8,8 +8,9 @@
     PENDING   BURY    -> MAX_RECOVERY_ATTEMPTS_EXCEEDED
     any that has not ended    CANCEL -> CANCELLED
     any but SUCCESS, ERROR    RESUME -> ENQUEUED
+    any that has ended        REWIND -> ENQUEUED        with fewer steps on record
 
-A terminal status is written once and left only by RESUME or deletion. Whoever takes a workflow away from its
+A terminal status is written once and left only by RESUME, REWIND or deletion. Whoever takes a workflow away from its
 run (CANCEL, RESUME, REQUEUE, CLAIM) changes `owner_xid`, and the run is refused at its next write.
 """
 
@@ -45,6 +46,7 @@ from dbos._kernel.model import (
     INTERNAL_QUEUE,
     PENDING,
     TARGET_SEPARATOR,
+    TERMINAL,
     UNFINISHED,
 )
 from dbos._kernel.statement import constant, has_status, kind, one_of, statement
@@ -147,9 +149,7 @@ def run_columns(t: Tables) -> list[ColumnElement[Any]]:
         c.recovery_attempts,
         c.queue_name,
         # Whether there is a journal to load: for a first run there is none.
-        exists(select(literal_column("1")).where(t.steps.c.workflow_uuid == c.workflow_uuid).correlate(t.status)).label(
-            "has_journal"
-        ),
+        exists(select(literal_column("1")).where(t.steps.c.workflow_uuid == t.this_workflow)).label("has_journal"),
     ]
 
 
@@ -402,5 +402,32 @@ def RESUME(t: Tables) -> Executable:
             **t.ending(None),
         )
         .where(t.dialect.among(c.workflow_uuid, "workflow_ids"), ~one_of(c.status, FINISHED))
+        .returning(c.workflow_uuid)
+    )
+
+
+@statement
+def REWIND(t: Tables) -> Executable:
+    """Make a workflow that has ended go on from an earlier step, for any version of the code unless one is named."""
+    c = t.status.c
+    return (
+        update(t.status)
+        .values(
+            status=ENQUEUED,
+            queue_name=bindparam("queue"),
+            queue_partition_key=bindparam("partition_key", type_=Text()),
+            application_version=bindparam("version", type_=Text()),
+            output=None,
+            error=None,
+            recovery_attempts=0,
+            workflow_deadline_epoch_ms=None,
+            deduplication_id=None,
+            started_at_epoch_ms=None,
+            delay_until_epoch_ms=None,
+            owner_xid=None,
+            updated_at=NOW,
+            **t.ending(None),
+        )
+        .where(c.workflow_uuid == bindparam("workflow_id"), one_of(c.status, TERMINAL))
         .returning(c.workflow_uuid)
     )

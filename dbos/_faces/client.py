@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from dbos._engine import handle, status
 from dbos._engine.handle import Reference, WorkflowHandle, WorkflowHandleAsync
@@ -13,9 +15,23 @@ from dbos._engine.transaction import Application
 from dbos._faces.ambient import clock
 from dbos._faces.config import engine_for, urls_of
 from dbos._faces.parts import LOOKS
-from dbos._features import control, enqueue, events, fork, listing, messages, schedules, streams, versions
+from dbos._faces.queue import RegisteredQueue
+from dbos._features import (
+    attributes,
+    control,
+    enqueue,
+    events,
+    fork,
+    listing,
+    messages,
+    queues,
+    rewind,
+    schedules,
+    streams,
+    versions,
+)
 from dbos._kernel.codec import WorkflowSerializationFormat
-from dbos._kernel.plan import arun, run
+from dbos._kernel.plan import Methods, Op, arun, run
 from dbos.error import DBOSInitializationError
 
 if TYPE_CHECKING:
@@ -24,9 +40,14 @@ if TYPE_CHECKING:
 
     from sqlalchemy import URL, Engine
 
+    from dbos._features.queues import QueueSettings
     from dbos._kernel.codec import Serializer
     from dbos._kernel.scope import Here
     from dbos._kernel.store import Store
+
+P = ParamSpec("P")
+R = TypeVar("R")
+A = TypeVar("A")
 
 DEFAULT_POOL_SIZE = 5
 
@@ -45,6 +66,37 @@ def _handles(found: list[Reference]) -> list[WorkflowHandle[Any]]:
 
 def _handles_async(found: list[Reference]) -> list[WorkflowHandleAsync[Any]]:
     return [each.handle_async() for each in found]
+
+
+def _queue(client: DBOSClient, settings: QueueSettings) -> RegisteredQueue:
+    return RegisteredQueue(client._here, settings.name, of_client=True)  # noqa: SLF001 - the client's own face
+
+
+def _queue_if_any(client: DBOSClient, settings: QueueSettings | None) -> RegisteredQueue | None:
+    return None if settings is None else _queue(client, settings)
+
+
+def _all_queues(client: DBOSClient, found: list[QueueSettings]) -> list[RegisteredQueue]:
+    return [_queue(client, each) for each in found]
+
+
+def _with_client(
+    operation: Op[Here, P, R],
+    place: Callable[[DBOSClient], Coroutine[Any, Any, Here]],
+    wrap: Callable[[DBOSClient, R], A],
+) -> Methods[DBOSClient, P, A, A]:
+    """The methods of an operation whose result goes on asking the client."""
+    plain, plain_async = operation.methods(place)
+
+    @functools.wraps(plain)
+    def method(self: DBOSClient, /, *args: P.args, **kwargs: P.kwargs) -> A:
+        return wrap(self, plain(self, *args, **kwargs))
+
+    @functools.wraps(plain_async)
+    async def method_async(self: DBOSClient, /, *args: P.args, **kwargs: P.kwargs) -> A:
+        return wrap(self, await plain_async(self, *args, **kwargs))
+
+    return method, method_async
 
 
 class DBOSClient:
@@ -173,11 +225,20 @@ class DBOSClient:
     delete_workflows, delete_workflows_async = control.delete_workflows.methods(_here)
     set_workflow_delay, set_workflow_delay_async = control.set_workflow_delay.methods(_here)
 
+    rewind_workflow, rewind_workflow_async = rewind.rewind_workflow.methods_as(_here, _handle, _handle_async)
+    update_workflow_attributes, update_workflow_attributes_async = attributes.update_workflow_attributes.methods(_here)
+
     # Messages, events and streams
     send_bulk, send_bulk_async = messages.send_bulk.methods(_here)
     get_event, get_event_async = events.get_event.methods(_here)
     get_all_events, get_all_events_async = events.get_all_events.methods(_here)
     read_stream_offset, read_stream_offset_async = streams.read_stream_offset.methods(_here)
+
+    # Queues
+    register_queue, register_queue_async = _with_client(queues.register_queue, _here, _queue)
+    retrieve_queue, retrieve_queue_async = _with_client(queues.retrieve_queue, _here, _queue_if_any)
+    list_queues, list_queues_async = _with_client(queues.list_queues, _here, _all_queues)
+    delete_queue, delete_queue_async = queues.delete_queue.methods(_here)
 
     # Schedules
     create_schedule, create_schedule_async = schedules.create_schedule.methods(_here)

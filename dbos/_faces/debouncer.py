@@ -106,6 +106,7 @@ class Debouncer(Generic[P, R]):
             user=caller.user,
             roles=caller.roles,
             format=None if spec is None else spec.format,
+            attributes=options.attributes,
         )
         return await debounce.plan(place, order, key, Pace.of(seconds, self.debounce_timeout_sec))
 

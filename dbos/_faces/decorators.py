@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 from dbos._engine import decorate
 from dbos._engine.registry import WorkflowSpec
 from dbos._engine.roles import require, require_of_class
-from dbos._engine.step import StepSpec
+from dbos._engine.step import ShouldRetry, StepSpec
 from dbos._engine.transaction import IsolationLevel, TransactionSpec
 from dbos._faces.ambient import instance, registry, runtime_for
 from dbos._faces.logs import logger
@@ -68,12 +68,19 @@ class Decorators:
         interval_seconds: float = 1.0,
         max_attempts: int = 3,
         backoff_rate: float = 2.0,
+        should_retry: ShouldRetry | None = None,
+        timeout_seconds: float | None = None,
+        preemptible: bool = False,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Make a function a step: a workflow that calls it records what it returned or raised, and never repeats it.
 
         With `retries_allowed` an exception is followed by another attempt, `max_attempts` in all, after
         `interval_seconds`, then `backoff_rate` times as long each time; when all failed, DBOSMaxStepRetriesExceeded
-        is raised. Outside of a workflow a step is a plain function call.
+        is raised. `should_retry` is given the exception; if it says no, that is what the step came to.
+
+        For async steps only: `timeout_seconds` is how long each attempt may take, before DBOSStepTimeoutError is raised
+        in its place; a `preemptible` step is interrupted at once when its workflow is cancelled, and a resumed workflow
+        runs it again. Outside of a workflow a step is a plain function call.
         """
 
         def make(fn: Callable[P, R]) -> Callable[P, R]:
@@ -83,8 +90,11 @@ class Decorators:
                 interval_seconds=interval_seconds,
                 max_attempts=max_attempts,
                 backoff_rate=backoff_rate,
+                should_retry=should_retry,
+                timeout_seconds=timeout_seconds,
+                preemptible=preemptible,
             )
-            return decorate.step(registry, spec, fn)
+            return decorate.step(registry, spec.fitting(fn), fn)
 
         return make
 

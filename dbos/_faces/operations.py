@@ -9,12 +9,28 @@ from typing import Any, ParamSpec, TypeVar
 
 from dbos._engine import handle, status
 from dbos._engine.handle import Reference, WorkflowHandle, WorkflowHandleAsync
+from dbos._engine.order import EnqueueOptions
 from dbos._engine.runtime import Runtime
 from dbos._engine.start import background, invoke
-from dbos._engine.step import StepOptions, StepSpec, perform_step
+from dbos._engine.step import StepOptions, perform_step, step_options
 from dbos._faces.ambient import here, patching_here, registry
-from dbos._faces.queue import all_registered, enqueued, registered, registered_if_any
-from dbos._features import control, events, fork, gather, listing, messages, patches, queues, sleep, streams, versions
+from dbos._faces.queue import all_registered, enqueued, enqueued_by_name, registered, registered_if_any
+from dbos._faces.reservation import reserve_step
+from dbos._features import (
+    attributes,
+    control,
+    events,
+    fork,
+    gather,
+    listing,
+    messages,
+    patches,
+    queues,
+    rewind,
+    sleep,
+    streams,
+    versions,
+)
 from dbos._kernel.plan import arun, loop_is_running, refuse_to_block, run
 from dbos._kernel.scope import HERE, Here
 
@@ -62,6 +78,8 @@ class Operations:
     delete_workflow, delete_workflow_async = control.delete_workflow.pair(here)
     delete_workflows, delete_workflows_async = control.delete_workflows.pair(here)
     set_workflow_delay, set_workflow_delay_async = control.set_workflow_delay.pair(here)
+    rewind_workflow, rewind_workflow_async = rewind.rewind_workflow.pair_as(here, _handle, _handle_async)
+    update_workflow_attributes, update_workflow_attributes_async = attributes.update_workflow_attributes.pair(here)
 
     # Messages, events and streams
     send, send_async = messages.send.pair(here)
@@ -127,6 +145,23 @@ class Operations:
         return (await arun(enqueued(queue_name, func, args, kwargs))).handle_async()
 
     @staticmethod
+    def enqueue_workflow_with_options(options: EnqueueOptions, *args: Any, **kwargs: Any) -> WorkflowHandle[Any]:
+        """Put a workflow on a queue by its name, as `DBOSClient.enqueue` does; the function need not be here.
+
+        In a workflow it is a child. What `with` blocks say of queues has no meaning for it; their id, user and attributes
+        count where the options name none.
+        """
+        refuse_to_block("enqueue_workflow_with_options")
+        return run(enqueued_by_name(options, args, kwargs)).handle()
+
+    @staticmethod
+    async def enqueue_workflow_with_options_async(
+        options: EnqueueOptions, *args: Any, **kwargs: Any
+    ) -> WorkflowHandleAsync[Any]:
+        """Put a workflow on a queue by its name; see `enqueue_workflow_with_options`."""
+        return (await arun(enqueued_by_name(options, args, kwargs))).handle_async()
+
+    @staticmethod
     def wait_first(handles: list[WorkflowHandle[Any]], *, polling_interval_sec: float = 1.0) -> WorkflowHandle[Any]:
         """Wait for the first of these workflows to end, in any way, and return its handle.
 
@@ -185,6 +220,8 @@ class Operations:
         async for value in streams.values_async(_place, reading):
             yield value
 
+    reserve_step = staticmethod(reserve_step)
+
     @staticmethod
     def run_step(dbos_step_options: StepOptions | None, func: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run any function as a step of the workflow; outside of one, just call it.
@@ -195,7 +232,7 @@ class Operations:
         place = HERE.get()
         if place is None or not place.in_body:
             return func(*args, **kwargs)
-        spec = _spec(dbos_step_options, func)
+        spec = step_options(dbos_step_options, func)
         return run(perform_step(place, spec, func, args, kwargs, is_async=False))  # type: ignore[no-any-return]
 
     @staticmethod
@@ -215,7 +252,7 @@ class Operations:
         if place is None or not place.in_body:
             value = func(*args, **kwargs)
             return await value if inspect.isawaitable(value) else value
-        spec = _spec(dbos_step_options, func)
+        spec = step_options(dbos_step_options, func)
         return await arun(perform_step(place, spec, func, args, kwargs, is_async=is_async))
 
 
@@ -229,12 +266,3 @@ async def _start(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
     invocation = invoke(ground, spec, args if receiver is None else (receiver, *args), kwargs)
     started = await background(place, invocation)
     return Reference(ground, started.workflow_id, started.run or ground.running(started.workflow_id))
-
-
-def _spec(options: StepOptions | None, func: Callable[..., Any]) -> StepSpec:
-    given = {key: value for key, value in (options or {}).items() if value is not None}
-    unknown = sorted(set(given) - set(StepOptions.__annotations__))
-    if unknown:
-        raise TypeError(f"StepOptions has no such key: {', '.join(unknown)}")
-    name = given.pop("name", None) or getattr(func, "__qualname__", None) or type(func).__qualname__
-    return StepSpec(name=name, **given)  # type: ignore[arg-type]  # the keys were looked at

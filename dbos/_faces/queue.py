@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from dbos._engine.handle import Reference, WorkflowHandle, WorkflowHandleAsync
+from dbos._engine.order import order_of
 from dbos._engine.queue import DEFAULT_INTERVAL_SECONDS, QueueRateLimit, QueueSpec, check_place, declared
 from dbos._engine.runtime import Runtime
-from dbos._engine.start import enqueue, invoke
+from dbos._engine.start import enqueue, enqueue_by_name, invoke
 from dbos._faces.ambient import here, registry
 from dbos._features import queues
 from dbos._kernel.plan import Plan, arun, run
-from dbos._kernel.scope import OPTIONS
+from dbos._kernel.scope import CALLER, OPTIONS
 from dbos.error import DBOSException
 
 if TYPE_CHECKING:
+    from dbos._engine.order import EnqueueOptions
     from dbos._features.queues import QueueSettings
     from dbos._kernel.scope import Here
 
@@ -90,6 +93,29 @@ async def enqueued(queue: str, func: Callable[..., Any], args: tuple[Any, ...], 
     invocation = invoke(ground, spec, args if receiver is None else (receiver, *args), kwargs)
     started = await enqueue(place, invocation, queue)
     return Reference(ground, started.workflow_id, ground.expect(started.workflow_id))
+
+
+async def enqueued_by_name(options: EnqueueOptions, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reference:
+    """Put a workflow on a queue whose function need not be registered here."""
+    place = here()
+    ground = place.ground
+    assert isinstance(ground, Runtime)
+    order = order_of(options, args, kwargs, ground.clock)
+    spec = ground.queues().get(order.queue)
+    if spec is not None:
+        check_place(
+            spec,
+            deduplication_id=order.deduplication_id,
+            priority=order.priority or None,
+            partition_key=order.partition_key,
+        )
+    if order.user is None and order.roles is None:
+        caller = CALLER.get()
+        order = replace(order, user=caller.user, roles=caller.roles)
+    if order.attributes is None:
+        order = replace(order, attributes=OPTIONS.get().attributes)
+    workflow_id = await enqueue_by_name(place, order)
+    return Reference(ground, workflow_id, ground.expect(workflow_id))
 
 
 async def known(place: Here, runtime: Runtime, name: str) -> QueueSpec:

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import BigInteger, bindparam, delete, select, update
 
 from dbos._engine.handle import Reference
-from dbos._engine.outside import Outside
-from dbos._engine.runtime import Runtime
-from dbos._engine.transaction import Apart, Forget
+from dbos._engine.transaction import Forget, databases_apart
 from dbos._engine.transitions import CANCEL, QUEUES_OF, RESUME
 from dbos._kernel.bell import DELAYS, done, queued, stop
 from dbos._kernel.journal import as_step, step_op
@@ -184,11 +182,7 @@ async def remove(here: Here, workflow_ids: list[str], *, delete_children: bool) 
 
 async def _forget_transactions(here: Here, workflow_ids: list[str], *, delete_children: bool) -> None:
     """Delete what another database recorded of these workflows: first, for later nobody would know what to delete."""
-    ground = here.ground
-    databases: list[Apart] = list(ground.registry.datasources) if isinstance(ground, Runtime) else []
-    application = ground.application if isinstance(ground, Runtime | Outside) else None
-    if application is not None and not application.is_system:
-        databases.append(application)
+    databases = databases_apart(here.ground)
     if not databases:
         return
     wanted = workflow_ids
@@ -236,6 +230,4 @@ async def set_workflow_delay(
         until = int(delay_until_epoch_ms or 0)
         if until < 0:
             raise DBOSException(f"delay_until_epoch_ms must be >= 0, but is {until}")
-    await here.tx(
-        lambda conn: conn.run(SET_DELAY, workflow_id=workflow_id, until=until, now=now), rings=[DELAYS]
-    )
+    await here.tx(lambda conn: conn.run(SET_DELAY, workflow_id=workflow_id, until=until, now=now), rings=[DELAYS])

@@ -104,14 +104,15 @@ class Datasource:
         with self.engine.connect() as conn:
             return conn.execute(query).first()
 
-    def forget(self, workflow_ids: list[str]) -> None:
-        """Delete what was kept for these workflows."""
+    def forget(self, workflow_ids: list[str], from_step: int = 0) -> None:
+        """Delete what was kept for these workflows, from a step on."""
+        c = self.kept.c
         pool = self.engine.pool
         try:
             with self.engine.begin() as conn:
                 for first in range(0, len(workflow_ids), BATCH):
                     some = workflow_ids[first : first + BATCH]
-                    conn.execute(delete(self.kept).where(self.kept.c.workflow_id.in_(some)))
+                    conn.execute(delete(self.kept).where(c.workflow_id.in_(some), c.step_id >= from_step))
         finally:
             if self._closed:  # meanwhile: the pool is given up, and nobody else closes what went back to it
                 pool.dispose()

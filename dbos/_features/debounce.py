@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Text, bindparam, case, exists, null, or_, select, update
 
+from dbos._engine.attributes import set_attributes
 from dbos._engine.handle import Reference
 from dbos._engine.row import TAKEN, NewRow, Order, refuse_conflict, row_of
 from dbos._kernel.bell import DELAYS
@@ -132,7 +133,7 @@ async def debounce(here: Here, order: Order, key: str, pace: Pace) -> Reference:
         workflow_id = await _debounce_in_workflow(here, order, key, pace)
     else:
         row = row_of(here.ground, order, _id_of(order, None))
-        workflow_id = await here.tx(lambda conn: _join(conn, here, row, key, pace), rings=[DELAYS])
+        workflow_id = await here.tx(lambda conn: _join(conn, here, row, key, pace, order.attributes), rings=[DELAYS])
     return Reference(here.ground, workflow_id, here.ground.running(workflow_id))
 
 
@@ -159,7 +160,7 @@ async def _debounce_in_workflow(here: Here, order: Order, key: str, pace: Pace) 
                 completed_ms,
             ):
                 return str(standing.child_workflow_id)  # it is done: the first answer was lost
-            workflow_id = _join(conn, here, row, key, pace)
+            workflow_id = _join(conn, here, row, key, pace, order.attributes)
             output = codec.encode(workflow_id, codec.default, "a workflow ID")
             own = (run.workflow_id, step_id, run.owner, DEBOUNCE, output, None, workflow_id)
             if not conn.add(Entry(RECORD_WITH, (*own, started_ms, completed_ms, codec.default.name()))):
@@ -199,7 +200,7 @@ def _id_of(order: Order, child_id: str | None) -> str:
     return child_id or new_id()
 
 
-def _join(conn: Conn, here: Here, row: NewRow, key: str, pace: Pace) -> str:
+def _join(conn: Conn, here: Here, row: NewRow, key: str, pace: Pace, attributes: str | None) -> str:
     """Put the workflow of this burst off, or make it; its id."""
     now = here.ground.clock.now_ms()
     deduplication_id = f"{row.name}-{key}"
@@ -221,6 +222,8 @@ def _join(conn: Conn, here: Here, row: NewRow, key: str, pace: Pace) -> str:
         conn.run(LET_GO, **held)
         if conn.add(row.entry):
             conn.run(NOTE, workflow_id=row.workflow_uuid, deadline=deadline)
+            if attributes is not None:
+                set_attributes(conn, row.workflow_uuid, attributes)
             return row.workflow_uuid
         taken = conn.first(TAKEN, workflow_id=row.workflow_uuid)
         if taken is not None:

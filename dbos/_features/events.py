@@ -21,6 +21,7 @@ from dbos._kernel.journal import (
     ensure_running,
     explain_refusal,
     held,
+    put_in_turn,
     record,
     record_value,
     refuse_in_transaction,
@@ -163,11 +164,11 @@ async def set_event(
     if found is not None:
         answer(run, found)
         return
-    await ensure_running(run)
+    await ensure_running(run, settles=False)  # it is written after what was recorded earlier, or together with it
     started_ms = here.ground.clock.now_ms()
     rows = _rows(here, run, step_id, key, value, serialization_type)
     step = Entry(RECORD_WITH, record(run, step_id, SET_NAME, started_ms=started_ms).row)
-    recorded, *_ = await here.put(step, *rows, rings=rings)
+    recorded, *_ = await put_in_turn(here, step, *rows, rings=rings)
     if not recorded:
         await explain_refusal(run, step)
     run.confirm()

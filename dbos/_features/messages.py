@@ -2,7 +2,8 @@
 
 A message is sent exactly once: the record of the sending step and the message are one commit. It is taken exactly
 once: the oldest unread message of a topic is marked and becomes the record of the receiving step in one commit, and
-only the run that owns the workflow can do so. It is kept, marked as consumed. Waiting is the bell's business.
+only the run that owns the workflow can do so. That commit is handed over, so an answer that is sent at once goes with
+it. A message is kept, marked as consumed. Waiting is the bell's business.
 
 A message that nobody can read is taken like any other, and `recv` raises: the next `recv` gets the next message.
 """
@@ -21,10 +22,13 @@ from dbos._kernel.journal import (
     STANDING,
     answer,
     check_standing,
+    commit,
     ensure_running,
     explain_refusal,
     held,
     is_recorded,
+    promise,
+    put_in_turn,
     record,
     record_error,
     record_statement,
@@ -46,6 +50,7 @@ if TYPE_CHECKING:
     from sqlalchemy.sql.expression import Executable
 
     from dbos._kernel.bell import Channel
+    from dbos._kernel.job import Put
     from dbos._kernel.schema import Tables
     from dbos._kernel.scope import Run
     from dbos._kernel.statement import Conn, Row
@@ -157,13 +162,13 @@ def FORKS(t: Tables) -> Executable:
 
 @statement
 def OLDEST(t: Tables) -> Executable:
-    """The next message of a topic."""
+    """The next messages of a topic."""
     c = t.messages.c
     return (
         select(c.message_uuid, c.message, c.serialization)
         .where(c.destination_uuid == bindparam("workflow_id"), c.topic == bindparam("topic"), ~c.consumed)
         .order_by(c.created_at_epoch_ms, t.dialect.arrival(t.messages), c.message_uuid)
-        .limit(1)
+        .limit(bindparam("most", type_=Integer()))
     )
 
 
@@ -271,11 +276,12 @@ async def _send_as_step(here: Here, wanted: SendMessage, choice: WorkflowSeriali
     if found is not None:
         answer(run, found)
         return
-    await ensure_running(run)
+    # Nobody sees the message before what was recorded earlier: it is written after that, or together with it.
+    await ensure_running(run, settles=False)
     started_ms = here.ground.clock.now_ms()
     letter = _letter(here, wanted, choice, new_id())
     step = Entry(RECORD_SEND, (*record(run, step_id, SEND_NAME, started_ms=started_ms).row, letter.destination_uuid))
-    recorded, _ = await here.put(step, Entry(SEND, letter), rings=[letter.channel])
+    recorded, _ = await put_in_turn(here, step, Entry(SEND, letter), rings=[letter.channel])
     if not recorded and not await is_recorded(run, step):
         error = DBOSNonExistentWorkflowError("send", letter.destination_uuid)
         await record_error(here, step_id, SEND_NAME, error, started_ms)
@@ -431,7 +437,7 @@ async def recv(here: Here, topic: str | None = None, timeout_seconds: float = 60
     if found is not None:
         run.journal.pop(wait_id, None)
         return answer(run, found) if found.error is not None else _opened(here, found.output, found.serialization)
-    await ensure_running(run)
+    await ensure_running(run, settles=False)  # what it takes is written after what was recorded earlier
     place, me = (RECV_NAME, stored_topic), object()
     if run.notes.setdefault(place, me) is not me:
         error = DBOSConcurrentReceiveError(run.workflow_id, topic)
@@ -445,44 +451,47 @@ async def recv(here: Here, topic: str | None = None, timeout_seconds: float = 60
 
 async def _receive(here: Here, run: Run, topic: str, seconds: float, step_id: int, wait_id: int) -> Any:
     started_ms = here.ground.clock.now_ms()
-    until_ms: int | None = None
 
     async def look() -> Row | None:
-        return await here.read(lambda conn: conn.first(OLDEST, workflow_id=run.workflow_id, topic=topic))
-
-    async def moment() -> int:
-        nonlocal until_ms
-        if until_ms is None:
-            until_ms = await waking_moment(here, wait_id, seconds)
-        return until_ms
+        taken = _taken(run, topic)
+        rows = await here.read(
+            lambda conn: conn.run(OLDEST, workflow_id=run.workflow_id, topic=topic, most=1 + len(taken))
+        )
+        return next((row for row in rows if row.message_uuid not in taken), None)
 
     channel = message_for(run.workflow_id, topic)
-    while True:
-        message = await (wait_until(here, look, channel, moment=moment) if seconds else look())
-        if message is None:
-            await record_value(here, step_id, RECV_NAME, None, started_ms)
-            return None
-        if await _take(here, run, message, step_id, started_ms):
-            return _opened(here, message.message, message.serialization)
+    if seconds:
+        message = await wait_until(here, look, channel, moment=lambda: waking_moment(here, wait_id, seconds))
+    else:
+        message = await look()
+    if message is None:
+        await record_value(here, step_id, RECV_NAME, None, started_ms)
+        return None
+    await _take(here, run, topic, message, step_id, started_ms)
+    return _opened(here, message.message, message.serialization)
 
 
-async def _take(here: Here, run: Run, message: Row, step_id: int, started_ms: int) -> bool:
-    """Record and mark the message. False: it is gone, so another program took it without owning this workflow."""
-    row = record(
-        run,
-        step_id,
-        RECV_NAME,
-        output=message.message,
-        serialization=message.serialization,
-        started_ms=started_ms,
-    ).row
+def _taken(run: Run, topic: str) -> dict[str, Put]:
+    """The messages of a topic that this run has taken, and that are not marked yet."""
+    place = (RECV_NAME, topic, "taken")
+    taken: dict[str, Put] = {key: job for key, job in run.notes.get(place, {}).items() if not job.done}
+    run.notes[place] = taken
+    return taken
+
+
+async def _take(here: Here, run: Run, topic: str, message: Row, step_id: int, started_ms: int) -> None:
+    """Hand over the record and the mark: they are written together with what the workflow sends next, or before it."""
+    text, serialization = message.message, message.serialization
+    row = record(run, step_id, RECV_NAME, output=text, serialization=serialization, started_ms=started_ms).row
     step = Entry(RECORD_RECV, (*row, message.message_uuid))
     mark = Entry(CONSUME, (message.message_uuid, run.workflow_id, step_id, run.owner))
-    recorded, _ = await here.put(step, mark)
-    if not recorded and not await is_recorded(run, step):
-        return False
-    run.confirm()
-    return True
+
+    async def mend() -> None:
+        # Gone meanwhile: another program took it too, without owning this workflow. The code has it all the same.
+        if not await is_recorded(run, step):
+            await commit(here, Entry(RECORD, row))
+
+    _taken(run, topic)[message.message_uuid] = await promise(run, step, mend, mark)
 
 
 def _opened(here: Here, text: str | None, serialization: str | None) -> Any:

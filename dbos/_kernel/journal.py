@@ -12,12 +12,12 @@ nothing may have been heard since: where we know that nobody else has written me
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import BigInteger, Integer, Text, and_, bindparam, exists, literal_column, select
 
-from dbos._kernel.lane import HandOver, Settle
+from dbos._kernel.job import HandOver, Settle
 from dbos._kernel.model import CANCELLED, PENDING, Recorded
 from dbos._kernel.plan import Op
 from dbos._kernel.scope import Here, Promise, Run, StepStatus
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from dbos._kernel.bell import Channel
     from dbos._kernel.codec import Serializer
+    from dbos._kernel.job import Put
     from dbos._kernel.schema import Tables
     from dbos._kernel.statement import Conn
 
@@ -240,8 +241,8 @@ async def promise(
     explain: Callable[[], Coroutine[Any, Any, None]],
     *others: Entry,
     rings: tuple[Channel, ...] = (),
-) -> None:
-    """Hand a record over to be written, with what belongs to it.
+) -> Put:
+    """Hand a record over to be written, with what belongs to it; the job that will write it.
 
     If it turns out to be refused, `explain` says why, or mends it.
     """
@@ -250,16 +251,28 @@ async def promise(
     run.unsettled.append(Promise(job, explain))
     if len(run.unsettled) > MOST_UNSETTLED:
         await settle(run)
+    return job
+
+
+async def put_in_turn(here: Here, *entries: Entry, rings: Iterable[Channel] = ()) -> tuple[bool, ...]:
+    """Write rows after the records that are on their way: in one commit with them, if they wait for it still."""
+    job = here.put(*entries, rings=rings)
+    if here.run is not None and here.run.unsettled:
+        job.behind = here.run.unsettled[-1].job
+    return await job
 
 
 async def settle(run: Run) -> None:
     """Await the records that are on their way."""
     while run.unsettled:
-        job, explain = run.unsettled.pop(0)
-        accepted, *_ = await Settle(job)
-        if not accepted:
-            await explain()
-        run.confirm()
+        promise = run.unsettled[0]
+        accepted, *_ = await Settle(promise.job)
+        # Taken out only now: a sibling task that comes meanwhile waits for it too.
+        if run.unsettled and run.unsettled[0] is promise:
+            run.unsettled.pop(0)
+            if not accepted:
+                await promise.explain()
+            run.confirm()
 
 
 async def explain_refusal(run: Run, step: Entry) -> None:
@@ -317,11 +330,16 @@ async def recorded(
     body: Callable[[Here], Awaitable[R]],
     *,
     serializer: Serializer | None = None,
+    step_id: int | None = None,
 ) -> R:
-    """Do a step of this workflow, or answer it from its record. `body` is given the place inside the step."""
+    """Do a step of this workflow, or answer it from its record. `body` is given the place inside the step.
+
+    `step_id` is its id where that was taken before.
+    """
     run = here.run
     assert run is not None
-    step_id = run.next_step()
+    if step_id is None:
+        step_id = run.next_step()
     found = replay(run, step_id, name)
     if found is not None:
         return answer(run, found)  # type: ignore[no-any-return]  # a recorded value has no static type

@@ -22,10 +22,10 @@ import threading
 from _thread import allocate_lock
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from dbos._kernel.herald import announcements, notify
-from dbos._kernel.plan import Effect
+from dbos._kernel.job import Job, Short
 from dbos.error import DBOSDatabaseUnavailableError
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from dbos._kernel.clock import Clock
     from dbos._kernel.dialect import Dialect
     from dbos._kernel.statement import Conn, Entry, Kind
-
-T = TypeVar("T")
 
 # Makes the error for whoever comes too late: for a workflow (True) control flow that it cannot swallow, for any other
 # caller an ordinary error. A new one each time, because each is raised in a thread of its own.
@@ -49,127 +47,6 @@ FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.001, 0.5
 LARGEST_BATCH = 500
 # From so many waiting jobs on the lane is busy.
 MANY_WAITING = 8
-
-
-class Job(Effect[T], Generic[T]):
-    """Something to write, and who waits for it; made for one use."""
-
-    __slots__ = (
-        "_future", "_lock", "_loop", "abandoned", "behind", "done", "entries", "error", "lane", "patience_seconds", "result", "rings", "work",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        lane: Lane,
-        entries: tuple[Entry, ...],
-        work: Callable[[Conn], T] | None,
-        rings: Iterable[Channel],
-        patience_seconds: float | None,
-    ) -> None:
-        self.lane, self.entries, self.work, self.rings = lane, entries, work, rings
-        self.patience_seconds = patience_seconds
-        self.result: Any = None
-        self.error: BaseException | None = None
-        self.done = self.abandoned = False
-        #: A job that was left to the committer, and must not be overtaken by this one.
-        self.behind: Job[Any] | None = None
-        self._lock: Any = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def block(self) -> T:
-        return self.lane.write(self)  # type: ignore[no-any-return]  # the lane does not know what a work returns
-
-    async def wait(self) -> T:
-        return await self.lane.write_async(self)  # type: ignore[no-any-return]  # as above
-
-    def expect(self) -> Any:
-        """Prepare to wait in this thread, on the lock that is returned."""
-        lock = self._lock = allocate_lock()
-        lock.acquire()
-        return lock
-
-    def expect_async(self) -> asyncio.Future[None]:
-        """Prepare to wait on this loop."""
-        self._loop = asyncio.get_running_loop()
-        self._future = self._loop.create_future()
-        return self._future
-
-    def settle(self) -> asyncio.AbstractEventLoop | None:
-        """Wake the thread that waits; where a loop waits, name it."""
-        self.done = True
-        if self._lock is not None:
-            self._lock.release()
-        return self._loop
-
-    def settle_on_loop(self) -> None:
-        if not self._future.done():
-            self._future.set_result(None)
-
-
-class Put(Job[tuple[bool, ...]]):
-    """Write rows, in the same commit as what others write now; says of each whether it was accepted."""
-
-    __slots__ = ()
-
-    def __init__(
-        self,
-        lane: Lane,
-        entries: tuple[Entry, ...],
-        rings: Iterable[Channel] = (),
-        patience_seconds: float | None = None,
-    ) -> None:
-        super().__init__(lane, entries, None, rings, patience_seconds)
-
-
-class HandOver(Effect[None]):
-    """Leave a job to the committer and do not wait: `Settle` comes later."""
-
-    __slots__ = ("job",)
-
-    def __init__(self, job: Job[Any]) -> None:
-        self.job = job
-
-    def block(self) -> None:
-        self.job.lane.hand_over(self.job)
-
-    async def wait(self) -> None:
-        self.job.lane.hand_over(self.job)
-
-
-class Settle(Effect[T], Generic[T]):
-    """Wait for a job that was left, and return its result."""
-
-    __slots__ = ("job",)
-
-    def __init__(self, job: Job[T]) -> None:
-        self.job = job
-
-    def block(self) -> T:
-        return self.job.lane.settle(self.job)  # type: ignore[no-any-return]  # as for jobs
-
-    async def wait(self) -> T:
-        return await self.job.lane.settle_async(self.job)  # type: ignore[no-any-return]  # as for jobs
-
-
-class Tx(Job[T]):
-    """Do a work in one read-write transaction, of its own unless it is a `Short` one."""
-
-    __slots__ = ()
-
-    def __init__(
-        self,
-        lane: Lane,
-        work: Callable[[Conn], T],
-        rings: Iterable[Channel] = (),
-        patience_seconds: float | None = None,
-    ) -> None:
-        super().__init__(lane, (), work, rings, patience_seconds)
-
-
-class Short(Tx[T]):
-    """A work that is soon done: it may go into one commit with what others write now."""
-
-    __slots__ = ()
 
 
 class Lane:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.schema import CreateIndex, CreateSchema, CreateTable
 
 from dbos._kernel.functions import definitions
-from dbos._kernel.lane import Tx
+from dbos._kernel.job import Tx
 from dbos._kernel.plan import perform
 from dbos._kernel.schema import CLASSIC_VERSION, OWN_VERSION, columns_of
 from dbos.error import DBOSSchemaError

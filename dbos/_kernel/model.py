@@ -14,6 +14,9 @@ from typing import Any, NamedTuple, TypedDict
 INTERNAL_QUEUE = "_dbos_internal_queue"
 # The name under which a step, started or enqueued by itself, runs as a workflow.
 STEP_WORKFLOW_PREFIX = "<temp>."
+# The last value of a stream that is closed: as JSON, and the bare word that some programs write.
+STREAM_CLOSED = "__DBOS_STREAM_CLOSED__"
+STREAM_MARKS = (f'"{STREAM_CLOSED}"', STREAM_CLOSED)
 # Between the names of a class and of an instance of it, where both are one key.
 TARGET_SEPARATOR = "\x1f"
 

@@ -426,14 +426,20 @@ class Tables:
         noted = select(c.attributes).where(c.workflow_uuid == self.status.c.workflow_uuid)
         return noted.correlate(self.status).scalar_subquery().label("attributes")
 
+    @cached_property
+    def this_workflow(self) -> ColumnElement[str]:
+        """The id of the row, for a query inside a statement on it.
+
+        In words: a statement that returns what it changed names columns without their table on SQLite, and inside
+        the query that would be the other table's own.
+        """
+        name = self.dialect.named.identifier_preparer.format_table(self.status)
+        return literal_column(f"{name}.workflow_uuid", Text())
+
     def _either(self, classic: Column[Any], side: Column[Any]) -> ColumnElement[Any]:
         if not self.layout.split:
             return classic.label(classic.name)
-        # In words: a statement that returns what it changed names columns without their table on SQLite, and inside
-        # this query that would be the side table's own.
-        name = self.dialect.named.identifier_preparer.format_table(self.status)
-        same = side.table.c.workflow_uuid == literal_column(f"{name}.workflow_uuid", Text())
-        elsewhere = select(side).where(same).scalar_subquery()
+        elsewhere = select(side).where(side.table.c.workflow_uuid == self.this_workflow).scalar_subquery()
         return func.coalesce(elsewhere, classic).label(classic.name)
 
     def ending(self, moment: ColumnElement[Any] | None) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from dbos._kernel.bell import Wait, Waiter
+from dbos._kernel.bell import Wait, Waiter, stop
 from dbos._kernel.codec import PORTABLE
-from dbos._kernel.lane import Put, Tx
+from dbos._kernel.job import Put, Tx
 from dbos._kernel.store import PATIENCE_SECONDS, Read
 
 if TYPE_CHECKING:
@@ -168,8 +168,9 @@ class Run:
         self.confirmed_at = self.ground.clock.monotonic()
 
     def doubt(self) -> None:
-        """Something may have happened to the row: look before the next step."""
+        """Something may have happened to the row: look before the next step, whatever was seen otherwise."""
         self.confirmed_at = float("-inf")
+        self.stops.heard.add(stop(self.workflow_id))
 
 
 class Here:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from sqlalchemy.pool import QueuePool
 
-from dbos._kernel.lane import Farewell, Lane, Short
+from dbos._kernel.job import Short
+from dbos._kernel.lane import Farewell, Lane
 from dbos._kernel.plan import Effect
 from dbos._kernel.pool import Pool
 from dbos._kernel.schema import CLASSIC, Layout, Tables, layout_of

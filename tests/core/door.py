@@ -11,8 +11,8 @@ import psycopg
 
 from dbos._engine.row import BEGIN
 from dbos._engine.transitions import FINISH
+from dbos._kernel.job import Job, Put, Tx
 from dbos._kernel.journal import RECORD
-from dbos._kernel.lane import Job, Put, Tx
 from dbos._kernel.statement import Conn, Entry, statement
 from dbos._kernel.store import Store
 from tests.waiting import LIMIT_SECONDS, Gate

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from dbos._kernel.lane import Tx
+from dbos._kernel.job import Tx
 from dbos._kernel.statement import Conn
 from dbos._kernel.store import Store
 from dbos.error import DBOSDatabaseUnavailableError, DBOSException, DBOSRuntimeEndedError

@@ -283,7 +283,34 @@ def many(ledger: Ledger) -> Act:
     return act
 
 
+def rewinds(ledger: Ledger) -> Act:
+    """A finished workflow is rewound by another one, to its last step."""
+    @DBOS.step(name="half")
+    def half(number: int) -> int:
+        if number == 1:  # the other one is run again, however often it was recorded
+            ledger.note()
+        return number
+
+    @DBOS.workflow(name="rewound")
+    def rewound() -> list[int]:
+        DBOS.set_event("half", 1)
+        return [half(1), half(2)]
+
+    @DBOS.workflow(name="rewinds")
+    def mender() -> list[int]:
+        handle = DBOS.rewind_workflow("rewound", start_step=3)
+        return list(handle.get_result())
+
+    def act() -> object:
+        with SetWorkflowID("rewound"):
+            first = DBOS.start_workflow(rewound).get_result()
+        with SetWorkflowID("mender"):
+            return first, DBOS.start_workflow(mender).get_result()
+
+    return act
+
+
 SCENARIOS: dict[str, Callable[[Ledger], Act]] = {
     each.__name__: each
-    for each in (steps, failing, transaction, children, forks, cancel_and_resume, timeout, gathered, many)
+    for each in (steps, failing, transaction, children, forks, cancel_and_resume, timeout, gathered, many, rewinds)
 }

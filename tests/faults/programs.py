@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from dbos import DBOS, SetWorkflowID, SetWorkflowTimeout
+from dbos import DBOS, SetWorkflowAttributes, SetWorkflowID, SetWorkflowTimeout
 from dbos._faces import ambient
 from dbos.error import DBOSAwaitedWorkflowCancelledError
 from dbos.testing import Ledger
@@ -174,6 +174,36 @@ def runs_late(hand: Hand, ledger: Ledger) -> Act:
     return act
 
 
+def rewinds(hand: Hand, ledger: Ledger) -> Act:
+    """Rewound, from outside and as a step of a workflow; and what is noted of it, at its start and later."""
+
+    @hand.step()
+    def turn(number: int) -> int:
+        ledger.note()
+        return number
+
+    @hand.workflow()
+    async def turns(do: Inside) -> list[int]:
+        return [await do(turn(number)) for number in (1, 2, 3)]
+
+    @hand.workflow()
+    async def mender(do: Inside) -> list[int]:
+        handle = await do.rewind_workflow("turned", start_step=3)
+        result: list[int] = await do(handle.get_result())
+        await do.update_workflow_attributes("turned", {"b": 2}, merge=True)
+        return result
+
+    def act(_: Rows) -> object:
+        with SetWorkflowID("turned"), SetWorkflowAttributes({"a": 1}):
+            results = [hand.call(turns)]
+        results.append(hand.do("rewind_workflow", "turned", start_step=2).result())
+        with SetWorkflowID("mender"):
+            results.append(hand.call(mender))
+        return results, hand.do("get_workflow_status", "turned").attributes
+
+    return act
+
+
 PROGRAMS: dict[str, Callable[[Hand, Ledger], Act]] = {
-    each.__name__: each for each in (starts, controls, takes_up, runs_late)
+    each.__name__: each for each in (starts, controls, takes_up, runs_late, rewinds)
 }

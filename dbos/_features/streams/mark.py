@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Text, bindparam, desc, select
 
+from dbos._kernel.model import STREAM_CLOSED, STREAM_MARKS
 from dbos._kernel.statement import statement
 
 if TYPE_CHECKING:
@@ -14,9 +15,7 @@ if TYPE_CHECKING:
     from dbos._kernel.bell import Channel
     from dbos._kernel.schema import Tables
 
-# The last value of a stream that is closed: as JSON, and the bare word that some programs write.
-CLOSED = "__DBOS_STREAM_CLOSED__"
-MARKS = (f'"{CLOSED}"', CLOSED)
+CLOSED, MARKS = STREAM_CLOSED, STREAM_MARKS
 
 WORKFLOW: Any = bindparam("workflow_id", type_=Text())
 KEY: Any = bindparam("key", type_=Text())
