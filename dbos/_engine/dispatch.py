@@ -61,6 +61,7 @@ class Line:
         self.due_ms: int | None = None
         #: The partition that was served last.
         self.partition = ""
+        self.has_warned = False
 
 
 class Dispatcher(Service):
@@ -130,7 +131,24 @@ class Dispatcher(Service):
         self.bell.ring(map(done, claims.ended))
         for each in claims.taken:
             self.begin(each)
+        if not number:
+            self._warn_if_stuck(line)
         return number > 0
+
+    def _warn_if_stuck(self, line: Line) -> None:
+        """Parents that wait for children on their own queue hold the places that those need: nobody can help them."""
+        runs = [
+            run for run in list(self.runtime.runs.values()) if run.queue is not None and run.queue[0] == line.spec.name
+        ]
+        if line.has_warned or not line.spec.is_freed_by_ends or not runs or not all(run.is_waiting for run in runs):
+            return
+        line.has_warned = True
+        logger.warning(
+            "Nothing can start from queue %s: all %d workflows that run from it here are waiting. If they wait for others "
+            "on the same queue, they wait for ever: put those on a queue of their own.",
+            line.spec.name,
+            len(runs),
+        )
 
     def begin(self, claimed: Claimed) -> None:
         runtime = self.runtime

@@ -34,6 +34,9 @@ class Queue:
     the more urgent go first; within one priority the order is that of enqueueing. With `partition_queue` every
     partition is a queue by itself, to which the limits apply. Nothing is polled: only an interval longer than a second
     is taken for the wish to be looked at so seldom.
+
+    A workflow that waits keeps its place. So what a workflow of a limited queue waits for must not be on the same
+    queue: when all places are taken by those who wait, none is left for what they wait for (a warning says so).
     """
 
     def __init__(

@@ -8,7 +8,8 @@ dropped, and what these steps left behind is undone as far as it is the workflow
   alike the oldest stay. Whatever else was received goes. What nobody received goes if it came after the cut, which is
   when the first dropped step began; if no step is kept, whenever it came, and if none is dropped, it stays.
 - Streams keep their values, because others have read them; a closing mark beyond the cut goes, so that they are open.
-- What other databases recorded of the dropped steps goes before, while the workflow is still at rest.
+- What other databases recorded of the dropped steps goes before, while the workflow is still at rest. They are those
+  that this program knows: a client has no datasources, but these keep nothing of a workflow that has finished.
 
 Children are workflows by themselves. The same step starts the same child again and so finds it as it is.
 """

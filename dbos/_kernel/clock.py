@@ -38,6 +38,14 @@ class Clock:
         """Seconds that only ever grow; for durations inside this process."""
         return time.monotonic()
 
+    def patience(self) -> float:
+        """Seconds that only ever grow, also in a test that holds time still: for how long an answer may be away.
+
+        A database that fails does so in real time, as `pause` pauses in real time: counted by a clock that stands
+        still, what is tried again would be tried for ever.
+        """
+        return time.monotonic()
+
     def pause(self, seconds: float) -> None:
         """Do nothing for a moment, between two tries of the same thing."""
         time.sleep(seconds)

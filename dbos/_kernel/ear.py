@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 FULL_LOOK_MS = 5_000
 # How often a server is asked for what other programs do without a word, and expect to be asked for.
 SHORT_LOOK_MS = 1_000
-# How often the file is looked at: shortly after it changed, and when it lies still.
-QUICK_MS, CALM_MS, QUICK_FOR_MS = 2, 5, 1_000
+# How often the file is looked at: so long after it last changed, so many milliseconds apart.
+PACES_MS = ((1_000, 2), (3_000, 5))
+SLOWEST_MS = 20
 # At least so long between two NOTIFYs of ours; what is rung meanwhile goes together.
 GATHER_MS = 5
 
@@ -48,7 +49,7 @@ class FileEar(Service):
         super().__init__(ground.bell, ground.clock)
         self.ground, self.store = ground, ground.store
         self._version: int | None = None
-        self._quick_until_ms = self._full_look_ms = 0
+        self._changed_ms = self._full_look_ms = 0
 
     def tick(self) -> int | None:
         now_ms = self.clock.now_ms()
@@ -59,11 +60,12 @@ class FileEar(Service):
             self.ground.look_around()
         if changed:
             self._version = version
-            self._quick_until_ms = now_ms + QUICK_FOR_MS
+            self._changed_ms = now_ms
         if changed or due:
             self.store.read(self.bell.look)
             self.store.looked_at = version
-        return self.clock.now_ms() + (QUICK_MS if now_ms < self._quick_until_ms else CALM_MS)
+        still_ms = now_ms - self._changed_ms
+        return now_ms + next((pace for until, pace in PACES_MS if still_ms < until), SLOWEST_MS)
 
 
 class WireEar(Service):

@@ -32,7 +32,10 @@ def _code(error: BaseException) -> int:
 
 
 def _contains(text: str | None, wanted: str) -> bool:
-    return text is not None and _covers(json.loads(text), json.loads(wanted))
+    try:
+        return text is not None and _covers(json.loads(text), json.loads(wanted))
+    except ValueError:  # not ours, and no JSON
+        return False
 
 
 def _covers(whole: Any, part: Any) -> bool:

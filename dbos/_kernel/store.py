@@ -116,13 +116,13 @@ class Store:
 
     def open(self) -> None:
         """Connect once, so that a wrong address or password is an error now and not a wait later."""
-        until = self.clock.monotonic() + PATIENCE_SECONDS
+        until = self.clock.patience() + PATIENCE_SECONDS
         while True:
             try:
                 self._put_back(self.connect())
             except Exception as error:  # noqa: BLE001 - raised again below, unless it will pass
                 # Several processes that open a new SQLite file at once get in each other's way for a moment.
-                if not self.dialect.is_locked(error) or self.clock.monotonic() > until:
+                if not self.dialect.is_locked(error) or self.clock.patience() > until:
                     raise self.dialect.described(error) from None
                 self.clock.pause(0.01)
             else:
@@ -199,7 +199,7 @@ class Store:
             except Exception as error:
                 if not self.dialect.is_transient(error):
                     raise self.dialect.described(error) from None
-                now = self.clock.monotonic()
+                now = self.clock.patience()
                 if patience_seconds is not None:
                     until = until or now + patience_seconds
                     if now > until:

@@ -1,5 +1,4 @@
 """The programs that are measured, each run in a fresh process: `python -I scenarios.py NAME URL [COUNT]`.
-
 They are written against the public API alone and import nothing of ours, so that the interpreter decides which
 package they measure. The last line of stdout is what was measured, as JSON.
 """
@@ -46,8 +45,13 @@ SIZES = {
     "round trip": Size(ours=300, peer=10),  # messages to and fro
     "stream": Size(ours=2_000, peer=200),  # values
     "live reader": Size(ours=100, peer=20),  # values
+    "enqueue": Size(ours=1_000, peer=300),  # workflows
+    "drain": Size(ours=500, peer=500),  # workflows
+    "queue": Size(ours=100, peer=5),  # workflows
+    "fan-out": Size(ours=300, peer=50),  # children
+    "idle": Size(ours=5, peer=5),  # seconds
 }
-STEPS_CONCURRENT, STEPS_ASYNC, STEPS_RECOVERED = 10, 5, 10
+STEPS_CONCURRENT, STEPS_ASYNC, STEPS_RECOVERED, QUEUE = 10, 5, 10, "bench"
 SLEEP_SECONDS = 1.0
 WARM_UP = 100
 LIMIT_SECONDS = 100.0
@@ -155,6 +159,17 @@ def gated_sequence(count: int) -> int:
     return count
 
 
+@DBOS.workflow()
+def one_step(number: int) -> int:
+    return step(number)
+
+
+@DBOS.workflow()
+def fanning_out(count: int) -> int:
+    handles = [DBOS.enqueue_workflow(QUEUE, one_step, number) for number in range(count)]
+    return sum(handle.get_result() for handle in handles)
+
+
 # -- measuring -------------------------------------------------------------------------------------------------
 
 
@@ -175,8 +190,10 @@ def median_rate(count: int, body: Callable[[], Any], enough_seconds: float = 1.0
 
 
 @contextlib.contextmanager
-def launched(url: str) -> Iterator[None]:
+def launched(url: str, *, serves: bool = True) -> Iterator[None]:
     configure(url)
+    if not serves:
+        DBOS.listen_queues(["another"])
     DBOS.launch()
     try:
         yield
@@ -375,6 +392,79 @@ def live_writer(url: str, count: int) -> list[Measured]:
     return [Measured("live writer", 0, "ms")]
 
 
+def enqueue(url: str, count: int) -> list[Measured]:
+    """Workflows put on a queue, one after another; nobody takes them."""
+    with launched(url, serves=False):
+        DBOS.register_queue(QUEUE)
+        rate = median_rate(count, lambda: [DBOS.enqueue_workflow(QUEUE, one_step, number) for number in range(count)])
+        return [Measured("enqueue", rate, "workflows/s")]
+
+
+def drain(url: str, count: int) -> list[Measured]:
+    """From launch to the end of all workflows that another process has put on a queue."""
+    subprocess.run([sys.executable, "-I", __file__, "filled", url, str(count)], check=True, stdout=subprocess.DEVNULL)
+
+    def drained() -> None:
+        DBOS.launch()
+        handles = [DBOS.retrieve_workflow(f"queued-{number}") for number in range(count)]
+        assert list(range(count)) == [handle.get_result() for handle in handles]
+
+    configure(url)
+    try:
+        return [Measured("drain", count / seconds_of(drained), "workflows/s")]
+    finally:
+        DBOS.destroy()
+
+
+def filled(url: str, count: int) -> list[Measured]:
+    """The other process of `drain`."""
+    with launched(url, serves=False):
+        DBOS.register_queue(QUEUE)
+        for number in range(count):
+            with SetWorkflowID(f"queued-{number}"):
+                DBOS.enqueue_workflow(QUEUE, one_step, number)
+    return [Measured("filled", count, "workflows")]
+
+
+def queue(url: str, count: int) -> list[Measured]:
+    """From enqueueing a workflow to its result, here and by a client in another process."""
+    with launched(url):
+        DBOS.register_queue(QUEUE)
+        DBOS.enqueue_workflow(QUEUE, one_step, 0).get_result()
+        taken = [seconds_of(lambda: DBOS.enqueue_workflow(QUEUE, one_step, 1).get_result()) for _ in range(count)]
+        asked = subprocess.check_output([sys.executable, "-I", __file__, "asking", url, str(count)], text=True)
+    here = Measured("queue", statistics.median(taken) * 1_000, "ms")
+    return [here, Measured("queue: from a client", json.loads(asked.splitlines()[-1])["value"], "ms")]
+
+
+def asking(url: str, count: int) -> list[Measured]:
+    """The client of `queue`."""
+    client = dbos.DBOSClient(system_database_url=url)
+    options: dbos.EnqueueOptions = {"workflow_name": "one_step", "queue_name": QUEUE, "app_version": "1"}
+    client.enqueue(options, 0).get_result()
+    taken = [seconds_of(lambda: client.enqueue(options, 1).get_result()) for _ in range(count)]
+    client.destroy()
+    return [Measured("asking", statistics.median(taken) * 1_000, "ms")]
+
+
+def fan_out(url: str, count: int) -> list[Measured]:
+    """A workflow that puts children on a queue and waits for all of them."""
+    with launched(url):
+        DBOS.register_queue(QUEUE)
+        return [Measured("fan-out", median_rate(count, lambda: fanning_out(count)), "children/s")]
+
+
+def idle(url: str, seconds: int) -> list[Measured]:
+    """What a process with ten queues and nothing to do uses of a core."""
+    with launched(url):
+        for number in range(10):
+            DBOS.register_queue(f"{QUEUE}-{number}")
+        gate.wait(2)  # for what follows a launch
+        before = time.process_time()
+        gate.wait(seconds)
+        return [Measured("idle", (time.process_time() - before) / seconds * 100, "%")]
+
+
 PROGRAMS = {
     "sequential": sequential,
     "concurrent": concurrent,
@@ -389,6 +479,13 @@ PROGRAMS = {
     "stream": stream,
     "live reader": live_reader,
     "live_writer": live_writer,
+    "enqueue": enqueue,
+    "drain": drain,
+    "filled": filled,
+    "queue": queue,
+    "asking": asking,
+    "fan-out": fan_out,
+    "idle": idle,
 }
 
 

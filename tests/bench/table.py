@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 TITLES = {"sqlite": "SQLite", "postgres": "Postgres"}
 HEADINGS = ("unit", "ours", "peer", "floor", "x peer", "x floor", "goal", "reached")
 FAILED = "failed"
-LESS_IS_BETTER = ("s", "ms", "times")
+LESS_IS_BETTER = ("s", "ms", "times", "%")
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,12 @@ GOALS = {
     "round trip": Goal(value=5),
     "stream": Goal(sqlite=20, postgres=20),
     "live reader": Goal(value=10),
+    "enqueue": Goal(sqlite=5, postgres=5),
+    "drain": Goal(sqlite=40, postgres=40),
+    "queue": Goal(value=10),
+    "queue: from a client": Goal(value=10),
+    "fan-out": Goal(sqlite=50, postgres=50),
+    "idle": Goal(value=1),
 }
 
 

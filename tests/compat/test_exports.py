@@ -14,7 +14,7 @@ NAMES = """AsyncSQLAlchemyDatasource SQLAlchemyDatasource DBOS DBOSClient Enqueu
 SetWorkflowID SetWorkflowTimeout StepInfo StepOptions VersionInfo WorkflowHandle WorkflowHandleAsync
 WorkflowSerializationFormat WorkflowStatus WorkflowStatusString error Serializer pydantic_args_validator
 make_pydantic_args_validator run_dbos_database_migrations DBOSPortableJSONSerializer SendMessage
-ScheduleInput ClientScheduleInput WorkflowSchedule Debouncer DebouncerClient""".split()
+ScheduleInput ClientScheduleInput WorkflowSchedule Debouncer DebouncerClient SetWorkflowAttributes StepReservation""".split()
 
 OPERATIONS = """run_step get_result get_workflow_status retrieve_workflow wait_first list_workflows
 list_queued_workflows list_workflow_steps cancel_workflow cancel_workflows resume_workflow resume_workflows
@@ -22,7 +22,8 @@ fork_workflow delete_workflow delete_workflows set_workflow_delay sleep start_wo
 get_latest_application_version set_latest_application_version send send_bulk recv set_event get_event get_all_events
 write_stream close_stream read_stream read_stream_offset create_schedule
 apply_schedules list_schedules get_schedule pause_schedule resume_schedule delete_schedule backfill_schedule
-trigger_schedule patch deprecate_patch""".split()
+trigger_schedule patch deprecate_patch rewind_workflow update_workflow_attributes enqueue_workflow_with_options
+""".split()
 
 BARE = """
 import sys

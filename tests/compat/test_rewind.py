@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from dbos import DBOS, DBOSClient, SetWorkflowID
-from dbos.error import DBOSException, DBOSNonExistentWorkflowError
+from dbos import DBOS, DBOSClient, SetWorkflowID, SQLAlchemyDatasource
+from dbos.error import DBOSAwaitedWorkflowCancelledError, DBOSException, DBOSNonExistentWorkflowError
 from dbos.testing import FakeClock
 from tests.compat.acts import again, status_of, step_ids, step_names
 from tests.compat.clients import Caller
 from tests.compat.rows import INTERNAL_QUEUE, Rows
 from tests.conftest import App
 from tests.hand import Hand, Inside
+from tests.waiting import Gate
 
 
 class Counted:
@@ -309,6 +310,38 @@ def test_transactions_after_the_cut_are_done_again(app: App, hand: Hand, tmp_pat
     assert [4, 5] == hand.do("rewind_workflow", "w").result()
     with sa.create_engine(apart).connect() as conn:
         assert 2 == conn.execute(sa.text("SELECT count(*) FROM transaction_outputs")).scalar()
+
+
+def test_transactions_in_datasources_are_done_again(app: App, tmp_path: Path) -> None:
+    """What a datasource keeps of the dropped steps would otherwise stand for them."""
+    source = SQLAlchemyDatasource.create(f"sqlite:///{tmp_path}/source.sqlite")
+    gate = Gate()
+    ran: list[int] = []
+
+    @source.transaction()
+    def note(number: int) -> int:
+        ran.append(number)
+        return number
+
+    @DBOS.workflow()
+    def work() -> list[int]:
+        done = [note(1), note(2)]
+        gate.pass_through()
+        DBOS.sleep(0.001)
+        return done
+
+    app.launch()
+    with SetWorkflowID("w"):
+        handle = DBOS.start_workflow(work)
+    gate.wait_reached()
+    DBOS.cancel_workflow("w")
+    gate.open()
+    with pytest.raises(DBOSAwaitedWorkflowCancelledError):
+        handle.get_result()
+
+    assert [1, 2] == DBOS.rewind_workflow("w", start_step=2).get_result()
+    assert [1, 2, 2] == ran
+    source.close()
 
 
 # -- from a workflow -------------------------------------------------------------------------------------------

@@ -122,7 +122,7 @@ async def ask(error: Exception) -> bool:
         (patient, {"timeout_seconds": math.nan}, "positive and finite"),
     ],
 )
-def test_bounds_that_make_no_sense_are_refused(database: str, app: App, fn: Any, options: Any, text: str) -> None:
+def test_bounds_that_make_no_sense_are_refused(app: App, fn: Any, options: Any, text: str) -> None:
     """Where the step is declared, or where it is run."""
     with pytest.raises(DBOSException, match=text):
         DBOS.step(**options)(fn)
@@ -284,7 +284,7 @@ def test_a_function_that_is_run_as_a_step_has_bounds_too(app: App, clock: FakeCl
             handle.get_result()
 
 
-def test_outside_of_a_workflow_a_step_has_no_bounds(database: str, app: App, clock: FakeClock) -> None:
+def test_outside_of_a_workflow_a_step_has_no_bounds(app: App, clock: FakeClock) -> None:
     slow = Slow(timeout_seconds=5.0, preemptible=True)
     app.launch()
     called = beside(lambda: asyncio.run(slow.step()))

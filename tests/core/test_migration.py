@@ -146,6 +146,31 @@ def test_what_the_side_tables_hold_is_read(blank: str, sql: Sql, layout: Layout)
     assert {"args": (5,), "kwargs": {}} == DBOS.get_workflow_status("theirs").input
 
 
+@pytest.mark.parametrize("layout", LAYOUTS[2:], ids=["split"])
+def test_a_rewound_workflow_leaves_its_old_outcome(blank: str, sql: Sql, layout: Layout) -> None:
+    """In the side tables and in the time of its end, as well as in its row."""
+    make_tables(blank, layout, 125)
+    where = schema_of(blank)
+    sql(
+        f"INSERT INTO {where}workflow_status (workflow_uuid, status, name, serialization, created_at, updated_at, "
+        "completed_at) VALUES ('theirs', 'SUCCESS', 'double', 'portable_json', 1, 1, 1)",
+        f"INSERT INTO {where}workflow_input (workflow_uuid, inputs) VALUES ('theirs', '{{\"positionalArgs\":[5]}}')",
+        f"INSERT INTO {where}workflow_output (workflow_uuid, output, error) VALUES ('theirs', '\"old\"', NULL)",
+    )
+
+    @DBOS.workflow(name="double")
+    def double(x: int) -> int:
+        return 2 * x
+
+    App(blank).launch()
+    resting = DBOS.rewind_workflow("theirs", queue_name="served-by-nobody").get_status()
+    assert ("ENQUEUED", None, None) == (resting.status, resting.output, resting.completed_at)
+    DBOS.resume_workflow("theirs")
+
+    assert 10 == DBOS.get_result("theirs")
+    assert [] == sql(f"SELECT * FROM {where}workflow_output")
+
+
 def test_a_database_that_is_migrated_under_us_is_understood(blank: str, sql: Sql) -> None:
     """Another program may migrate it while we run: nobody sees an error."""
     make_tables(blank, Layout(), 19)

@@ -285,6 +285,7 @@ def many(ledger: Ledger) -> Act:
 
 def rewinds(ledger: Ledger) -> Act:
     """A finished workflow is rewound by another one, to its last step."""
+
     @DBOS.step(name="half")
     def half(number: int) -> int:
         if number == 1:  # the other one is run again, however often it was recorded

@@ -43,7 +43,9 @@ def test_an_exported_name_is_documented(name: str) -> None:
     assert inspect.getdoc(getattr(dbos, name))
 
 
-@pytest.mark.parametrize("path", [*members(DBOS), *members(DBOSClient), *members(WorkflowHandle), *members(WorkflowHandleAsync)])
+@pytest.mark.parametrize(
+    "path", [*members(DBOS), *members(DBOSClient), *members(WorkflowHandle), *members(WorkflowHandleAsync)]
+)
 def test_a_member_is_documented(path: str) -> None:
     if path == "DBOS.logger":  # an object of the standard library; the comment beside it tells whose
         return
@@ -106,6 +108,7 @@ def test_errors_survive_pickling() -> None:
         error.DBOSAwaitedWorkflowCancelledError("w"),
         error.DBOSUnexpectedStepError("w", 1, "a", "b"),
         error.DBOSQueueDeduplicatedError("w", "q", "d"),
+        error.DBOSStepTimeoutError("s", 1.5),
     ]
     for each in made:
         copy = pickle.loads(pickle.dumps(each))

@@ -12,6 +12,7 @@ import pytest
 
 from dbos import DBOS, Queue, SetEnqueueOptions
 from dbos.testing import FakeClock, use_clock
+from tests.compat.conftest import Log
 from tests.conftest import App
 from tests.hand import Hand, Inside
 from tests.queues.acts import history, most_at_once, put
@@ -254,3 +255,21 @@ def test_several_queues_do_not_wait_for_each_other(app: App) -> None:
     gate.open()
     for handle in waiting:
         handle.get_result()
+
+
+def test_a_parent_that_takes_its_childs_place_is_warned_of(app: App, log: Log) -> None:
+    queue = Queue("family", concurrency=1)
+
+    @DBOS.workflow(name="child")
+    def child() -> int:
+        return 1
+
+    @DBOS.workflow()
+    def parent() -> int:
+        return queue.enqueue(child).get_result()
+
+    app.launch(log_level="WARNING")
+    handle = queue.enqueue(parent)
+    eventually(lambda: log.says("they wait for ever"))
+    DBOS.cancel_workflow(handle.workflow_id)
+    eventually(lambda: [each.status for each in DBOS.list_workflows(name="child")] == ["SUCCESS"])

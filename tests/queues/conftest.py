@@ -1,0 +1,5 @@
+"""The fixtures that tests of queues share with others."""
+
+from tests.compat.conftest import log
+
+__all__ = ["log"]
