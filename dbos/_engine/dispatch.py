@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import bindparam, literal_column, or_, select
 
 from dbos._engine.claim import claim_work
-from dbos._engine.queue import INTERNAL
+from dbos._engine.queue import INTERNAL, UNBOUNDED
 from dbos._engine.runtime import ROOM
 from dbos._engine.transitions import FORGET_DEBOUNCES, NEXT_DELAY, PROMOTE
 from dbos._engine.workflow import execute_claimed
@@ -140,7 +140,9 @@ class Dispatcher(Service):
         runs = [
             run for run in list(self.runtime.runs.values()) if run.queue is not None and run.queue[0] == line.spec.name
         ]
-        if line.has_warned or not line.spec.is_freed_by_ends or not runs or not all(run.is_waiting for run in runs):
+        limits = (line.spec.whole.concurrency, line.spec.whole.worker_concurrency)
+        places = min((limit for limit in limits if limit), default=UNBOUNDED)
+        if line.has_warned or len(runs) < places or not all(run.is_waiting for run in runs) or not self._waits(line):
             return
         line.has_warned = True
         logger.warning(
@@ -149,6 +151,10 @@ class Dispatcher(Service):
             line.spec.name,
             len(runs),
         )
+
+    def _waits(self, line: Line) -> bool:
+        query = {"queue": line.spec.name, "version": self.runtime.app_version}
+        return bool(self.runtime.store.read(lambda conn: conn.run(WAITING, **query)))
 
     def begin(self, claimed: Claimed) -> None:
         runtime = self.runtime

@@ -31,31 +31,24 @@ def queues(ledger: Ledger) -> Act:
                 handles.append(one.enqueue(task, number))
         with SetEnqueueOptions(queue_partition_key="a"):
             handles.append(parts.enqueue(task, 10))
-        with SetEnqueueOptions(deduplication_id="held", delay_seconds=0.01):
+        with SetEnqueueOptions(deduplication_id="other", delay_seconds=0.01):
             handles.append(rated.enqueue(task, 20))
         results: list[object] = [handle.get_result() for handle in handles]
+        with SetEnqueueOptions(deduplication_id="family"):
+            try:
+                results.append(rated.enqueue(task, 40).workflow_id)
+            except dboserror.DBOSQueueDeduplicatedError as error:
+                results.append(error.workflow_id)
         with SetEnqueueOptions(priority=1):
             results.append(one.enqueue(note, 30).get_result())
         return results
 
-    @DBOS.workflow(name="refused")
-    def refused() -> str:
-        with SetEnqueueOptions(deduplication_id="only", delay_seconds=0.2):
-            one.enqueue(task, 40)
-            try:
-                one.enqueue(task, 41)
-            except dboserror.DBOSQueueDeduplicatedError as error:
-                return error.workflow_id
-        return "enqueued"
-
     def act() -> object:
         results: list[object] = []
-        with SetWorkflowID("family"):
-            handle = DBOS.start_workflow(family)
+        with SetWorkflowID("family"), SetEnqueueOptions(deduplication_id="family"):
+            handle = rated.enqueue(family)
         with SetWorkflowID("outer"), SetEnqueueOptions(queue_partition_key="a"):
             results.append(parts.enqueue(task, 50).get_result())
-        with SetWorkflowID("refused"):
-            results.append(refused())
         return [*results, handle.get_result()]
 
     return act

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.model.records import DEAD_LETTER
 from tests.model.reference import INTERNAL_QUEUE
-from tests.model.scripts import SCRIPTS
+from tests.model.scripts import SCRIPTS, TALKING
 
 UNSERVED = "served-by-nobody"
 
@@ -80,4 +80,39 @@ acts: st.SearchStrategy[Act] = st.one_of(
     *_act("recover", weight=1),
     *_act("wait_by_an_old_handle"),
     *_act("look", filters, ids, st.integers(1, 4), st.integers(0, 3)),
+)
+
+
+# -- those of workflows that talk, and of queues -------------------------------------------------------------------
+
+talkers = st.sampled_from(["listener", "listener", "speaker", "speaker", "asker", "chatterer", *TALKING])
+no_timeout = st.none()
+#: Who is told and asked is there at the beginning.
+talking_beginnings = st.lists(st.tuples(talkers, no_timeout, st.integers(0, 4)), min_size=3, max_size=4)
+queued_ids = st.sampled_from("efghijk")
+topics = st.sampled_from(["news", "news", "gossip"])
+#: A queue, with what can be said of a place on it: a priority, a deduplication id, a partition.
+places = st.one_of(
+    st.tuples(st.just("serial"), st.none(), st.sampled_from([None, None, "one", "two"]), st.none()),
+    st.tuples(st.just("ranked"), st.sampled_from([None, 1, 2, 2]), st.sampled_from([None, None, "one"]), st.none()),
+    st.tuples(st.just("parted"), st.none(), st.none(), st.sampled_from(["left", "right"])),
+)
+soon = st.sampled_from([0.01, 2, 5])
+
+talks: st.SearchStrategy[Act] = st.one_of(
+    *_act("go_on", ids_there, st.integers(1, 4), weight=7),
+    *_act("let_a_fenced_step_return", st.integers(0, 3), weight=1),
+    *_act("start", first_ids, talkers, no_timeout),
+    *_act("enqueue", queued_ids, talkers, places, st.none() | st.none() | soon, weight=5),
+    *_act("send", ids, topics, st.sampled_from([None, None, "one", "two"]), weight=5),
+    *_act("wait_for_event", ids, st.sampled_from(["stage", "mood"])),
+    *_act("cancel", several_ids, booleans, weight=1),
+    *_act("resume", several_ids, st.sampled_from([None, "serial", "ranked"])),
+    *_act("fork", ids, st.integers(0, 9), fork_ids, st.sampled_from([None, None, "serial"]), st.none(), weight=3),
+    *_act("delete", several_ids, booleans, weight=1),
+    *_act("set_delay", ids, soon, weight=1),
+    *_act("pass_time", seconds),
+    *_act("die_and_relaunch", soon, weight=2),
+    *_act("recover", weight=1),
+    *_act("wait_by_an_old_handle", weight=1),
 )

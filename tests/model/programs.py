@@ -9,13 +9,28 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import Any
 
-from dbos import DBOS
+from dbos import DBOS, Queue, SetEnqueueOptions
 from tests.hand import Inside, unsuspended
-from tests.model.scripts import ASYNC, AWAIT, DEFAULT_LIMIT, FAILING_STEP, LIMITS, SCRIPTS, Visit
+from tests.model.scripts import (
+    ASK,
+    ASYNC,
+    AWAIT,
+    DEFAULT_LIMIT,
+    FAILING_STEP,
+    LIMITS,
+    PUT,
+    RECV,
+    SCRIPTS,
+    SET,
+    STEP,
+    TELL,
+    Visit,
+    numbers_of,
+)
 from tests.waiting import LIMIT_SECONDS
 
 
@@ -65,9 +80,12 @@ class Turnstile:
 class Program:
     """The workflow function of each script, by its name."""
 
-    def __init__(self, turnstile: Turnstile) -> None:
-        self.turnstile = turnstile
-        self.functions = {name: self._function(name, script) for name, script in SCRIPTS.items()}
+    def __init__(
+        self, turnstile: Turnstile, scripts: dict[str, tuple[str, ...]] = SCRIPTS, queues: Iterable[Queue] = ()
+    ) -> None:
+        self.turnstile, self.scripts = turnstile, scripts
+        self.queues = {queue.name: queue for queue in queues}
+        self.functions = {name: self._function(name, script) for name, script in scripts.items()}
 
     def _function(self, name: str, script: tuple[str, ...]) -> Callable[[], Any]:
         if name in ASYNC:
@@ -87,16 +105,39 @@ class Program:
         results: list[Any] = []
         child: Any = None
         try:
-            for act in script:
-                if act in SCRIPTS:
+            for act, number in zip(script, numbers_of(script), strict=True):
+                if act in self.scripts:
                     child = await do.start(self.functions[act])
                 elif act == AWAIT:
                     results.append(await do(child.get_result()))
-                else:
+                elif act in (STEP, FAILING_STEP):
                     results.append(await do.run_step({"name": act}, self._step(act, do), over))
+                elif act.startswith(PUT):
+                    child = await self._put(do, *act.split()[1:])
+                else:
+                    results += await self._talk(do, number, *act.split())
             return results
         finally:
             over.set()
+
+    async def _put(self, do: Inside, queue: str, name: str, deduplication_id: str | None = None) -> Any:
+        """Enqueue a child; its handle."""
+        with SetEnqueueOptions(deduplication_id=deduplication_id):
+            enqueue = self.queues[queue].enqueue_async if do.is_async else self.queues[queue].enqueue
+            return await do(enqueue(self.functions[name]))
+
+    async def _talk(self, do: Inside, number: int, kind: str, *words: str) -> list[Any]:
+        """Say or hear something; what was heard."""
+        said = f"{DBOS.workflow_id}: {number}"
+        if kind == SET:
+            await do.set_event(words[0], said)
+        elif kind == TELL:
+            await do.send(words[0], said, topic=words[1])
+        elif kind == RECV:
+            return [await do.recv(words[0], timeout_seconds=float(words[1]))]
+        elif kind == ASK:
+            return [await do.get_event(words[0], words[1], timeout_seconds=float(words[2]))]
+        return []
 
     def _step(self, act: str, do: Inside) -> Callable[[threading.Event], Any]:
         def outcome(visit: Visit) -> int:

@@ -27,6 +27,24 @@ class Step(NamedTuple):
 
 
 @dataclass
+class Message:
+    """What was sent to a workflow, under a key or without one."""
+
+    topic: str
+    text: str
+    key: str | None = None
+    is_taken: bool = False
+
+
+class Event(NamedTuple):
+    """What a step set an event to."""
+
+    number: int
+    key: str
+    value: Any
+
+
+@dataclass
 class Workflow:
     """A workflow's row, as far as anybody can see it, with its records."""
 
@@ -44,8 +62,14 @@ class Workflow:
     parent_id: str | None = None
     forked_from: str | None = None
     was_forked_from: bool = False
+    priority: int = 0
+    deduplication_id: str | None = None
+    partition: str | None = None
     ending: Ending = Ending()
     steps: list[Step] = field(default_factory=list)
+    # These are not in the row, and looked at by themselves.
+    messages: list[Message] = field(default_factory=list, compare=False)
+    events: list[Event] = field(default_factory=list, compare=False)
 
 
 def matches(workflow: Workflow, wanted: dict[str, Any]) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.model.records import DEAD_LETTER, FINISHED, UNFINISHED, Ending, Step, Workflow, matches
-from tests.model.scripts import AWAIT, DEFAULT_LIMIT, FAILING_STEP, LIMITS, SCRIPTS, STEP, Visit
+from tests.model.scripts import AWAIT, DEFAULT_LIMIT, FAILING_STEP, LIMITS, SCRIPTS, STEP, Visit, numbers_of
 
 VERSION, INTERNAL_QUEUE = "v1", "_dbos_internal_queue"
 #: What awaiting a workflow raises that has neither output nor error.
@@ -42,6 +42,8 @@ class Run:
 
 class Reference:
     """All workflows, and the runs of this process."""
+
+    scripts = SCRIPTS
 
     def __init__(self, now_ms: int) -> None:
         self.now_ms = now_ms
@@ -115,6 +117,7 @@ class Reference:
             queue=queue or INTERNAL_QUEUE,
             forked_from=workflow_id,
             steps=steps,
+            events=[each for each in original.events if each.number < cut],
         )
         self._settle()
 
@@ -135,9 +138,9 @@ class Reference:
             del self.runs[visit.workflow_id]
         else:
             workflow = self.workflows[visit.workflow_id]
-            act = SCRIPTS[workflow.name][run.position]
+            act = self.scripts[workflow.name][run.position]
             ending = Ending(visit.number) if act == STEP else Ending(error=f"StepFailed{tuple(visit)}")
-            workflow.steps.append(Step(visit.step_id, act, ending))
+            self._record(workflow, Step(visit.step_id, act, ending))
         self._settle()
         return not run.is_fenced
 
@@ -155,7 +158,9 @@ class Reference:
         self.runs.clear()
         for workflow in self.workflows.values():
             if workflow.status == "PENDING":
+                held = workflow.deduplication_id
                 self._take_away(workflow, "ENQUEUED", workflow.queue or INTERNAL_QUEUE)
+                workflow.deduplication_id = held
         self.pass_time(down_ms)
 
     # -- what users see ----------------------------------------------------------------------------------------
@@ -205,6 +210,7 @@ class Reference:
 
     def _take_away(self, workflow: Workflow, status: str, queue: str | None) -> None:
         workflow.status, workflow.queue, workflow.dequeued_ms = status, queue, None
+        workflow.deduplication_id = None
         self._fence(workflow.workflow_id)
 
     def _fence(self, workflow_id: str) -> None:
@@ -224,15 +230,17 @@ class Reference:
         return run
 
     def _settle(self) -> None:
-        """Claim what waits on the queue we serve, and let every run go as far as it comes."""
-        claimed = [
-            each for each in self.workflows.values() if (each.status, each.queue) == ("ENQUEUED", INTERNAL_QUEUE)
-        ]
-        for workflow in claimed:
-            self._claim(workflow)
+        """Claim what may run, and let every run go as far as it comes."""
         moved = True
         while moved:
-            moved = any([self._go_on(run) for run in list(self.runs.values()) if run.visit is None])
+            claimed = self._claimable()
+            for workflow in claimed:
+                self._claim(workflow)
+            moved = any([self._go_on(run) for run in list(self.runs.values()) if run.visit is None]) or bool(claimed)
+
+    def _claimable(self) -> list[Workflow]:
+        """What waits on the queue we serve."""
+        return [each for each in self.workflows.values() if (each.status, each.queue) == ("ENQUEUED", INTERNAL_QUEUE)]
 
     def _claim(self, workflow: Workflow) -> None:
         workflow.status, workflow.version, workflow.dequeued_ms = "PENDING", VERSION, self.now_ms
@@ -249,26 +257,33 @@ class Reference:
     def _go_on(self, run: Run) -> bool:
         """Follow the script, past what is recorded, until something has to be waited for; say whether it went on."""
         workflow, began = self.workflows[run.workflow_id], run.position
-        script = SCRIPTS[workflow.name]
+        script = self.scripts[workflow.name]
+        numbers = numbers_of(script)
         while run.position < len(script):
-            act, child = script[run.position], None
-            if len(workflow.steps) == run.position:
-                step, child = self._perform(run, workflow, act)
+            act, number, child = script[run.position], numbers[run.position], None
+            step = next((each for each in workflow.steps if each.number == number), None)
+            if step is None:
+                step, child = self._perform(run, workflow, act, number)
                 if step is None:
                     return run.position > began
-                workflow.steps.append(step)
-            step = workflow.steps[run.position]
-            if act in SCRIPTS and step.child_id is not None:
+                self._record(workflow, step)
+            if step.child_id is not None and act != AWAIT:
                 run.child = step.child_id, child or self.runs.get(step.child_id)
             run.position += 1
             if step.ending.error is not None:
                 return self._finish(run, workflow, "ERROR", Ending(error=step.ending.error))
-        results = [step.ending.output for step in workflow.steps if step.name not in SCRIPTS]
+        results = [step.ending.output for step in workflow.steps if self._is_result(step)]
         return self._finish(run, workflow, "SUCCESS", Ending(results))
 
-    def _perform(self, run: Run, workflow: Workflow, act: str) -> tuple[Step | None, Run | None]:
+    def _record(self, workflow: Workflow, step: Step) -> None:
+        workflow.steps.append(step)
+        workflow.steps.sort(key=lambda each: each.number)
+
+    def _is_result(self, step: Step) -> bool:
+        return step.name not in self.scripts
+
+    def _perform(self, run: Run, workflow: Workflow, act: str, number: int) -> tuple[Step | None, Run | None]:
         """The record of what is done now, with the child's run that it starts; no record while it waits."""
-        number = run.position + 1
         if act in (STEP, FAILING_STEP):
             self.counts[run.workflow_id, number] += 1
             run.visit = Visit(run.workflow_id, number, self.counts[run.workflow_id, number])
@@ -288,5 +303,6 @@ class Reference:
 
     def _finish(self, run: Run, workflow: Workflow, status: str, ending: Ending) -> bool:
         workflow.status, workflow.ending, run.ending = status, ending, ending
+        workflow.deduplication_id = None
         del self.runs[run.workflow_id]
         return True
