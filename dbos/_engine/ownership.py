@@ -176,7 +176,8 @@ class Keeper(Service):
         if expired:
             ids = [row.workflow_uuid for row in expired]
             logger.info("Cancelled at their deadline: %s", ", ".join(ids[:10]))
-            self.bell.ring([channel(each) for each in ids for channel in (stop, done)])
+            freed = [queued(each.name) for each in self.runtime.queues().values() if each.is_freed_by_ends]
+            self.bell.ring([*(channel(each) for each in ids for channel in (stop, done)), *freed])
 
 
 def database_now_ms(conn: Conn) -> int | None:

@@ -83,12 +83,17 @@ async def cancel(here: Here, workflow_ids: list[str], *, cancel_children: bool) 
 
     def work(conn: Conn) -> None:
         wanted = with_descendants(conn, workflow_ids) if cancel_children else workflow_ids
-        queues = {row.queue_name for row in conn.run(QUEUES_OF, workflow_ids=wanted)}
+        freed = _freed(conn, wanted)
         cancelled = conn.run(CANCEL, workflow_ids=wanted, now=here.ground.clock.now_ms())
         rings[:] = [channel(row.workflow_uuid) for row in cancelled for channel in (stop, done)]
-        rings.extend(map(queued, queues))  # where they ran, others may start
+        rings.extend(freed)
 
     await here.tx(work, rings=rings)
+
+
+def _freed(conn: Conn, workflow_ids: list[str]) -> list[Channel]:
+    """The queues on which these workflows run, and others may start once they are taken from there."""
+    return [queued(row.queue_name) for row in conn.run(QUEUES_OF, workflow_ids=workflow_ids)]
 
 
 @step_op("DBOS.cancelWorkflow")
@@ -132,9 +137,9 @@ async def resume(here: Here, workflow_ids: list[str], queue_name: str | None) ->
         for workflow_id in workflow_ids:
             if workflow_id not in known:
                 raise DBOSNonExistentWorkflowError("resume", workflow_id)
-        now = here.ground.clock.now_ms()
-        resumed = conn.run(RESUME, workflow_ids=workflow_ids, queue=queue, now=now)
-        rings[:] = [*(stop(row.workflow_uuid) for row in resumed), queued(queue)]
+        freed = _freed(conn, workflow_ids)
+        resumed = conn.run(RESUME, workflow_ids=workflow_ids, queue=queue, now=here.ground.clock.now_ms())
+        rings[:] = [*(stop(row.workflow_uuid) for row in resumed), queued(queue), *freed]
 
     async def make(place: Here) -> None:
         await place.tx(work, rings=rings)
@@ -169,12 +174,13 @@ async def remove(here: Here, workflow_ids: list[str], *, delete_children: bool) 
 
     def work(conn: Conn) -> None:
         wanted = with_descendants(conn, workflow_ids) if delete_children else workflow_ids
+        freed = _freed(conn, wanted)
         conn.run(DELETE_STEPS, workflow_ids=wanted)
         if conn.tables.layout.split:
             conn.run(DELETE_INPUT, workflow_ids=wanted)
             conn.run(DELETE_OUTPUT, workflow_ids=wanted)
         conn.run(DELETE, workflow_ids=wanted)
-        rings[:] = [channel(each) for each in wanted for channel in (stop, done)]
+        rings[:] = [*(channel(each) for each in wanted for channel in (stop, done)), *freed]
 
     await _forget_transactions(here, workflow_ids, delete_children=delete_children)
     await here.tx(work, rings=rings)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Integer, Text, bindparam, exists, literal_column, select
 
+from dbos._kernel.bell import event_of
 from dbos._kernel.codec import WorkflowSerializationFormat
 from dbos._kernel.journal import (
     RECORD_WITH,
@@ -41,17 +42,11 @@ if TYPE_CHECKING:
     from sqlalchemy import FromClause, Select
     from sqlalchemy.sql.expression import Executable
 
-    from dbos._kernel.bell import Channel
     from dbos._kernel.schema import Tables
     from dbos._kernel.scope import Run
     from dbos._kernel.statement import Conn, Row
 
 SET_NAME, GET_NAME, GET_ALL_NAME = "DBOS.setEvent", "DBOS.getEvent", "DBOS.get_events"
-
-
-def event_of(workflow_id: str, key: str) -> Channel:
-    """Rung when that workflow sets that event; the trigger on Postgres says the same."""
-    return ("event", f"{workflow_id}::{key}")
 
 
 # -- statements ------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from sqlalchemy import BigInteger, Integer, Text, bindparam, func, insert, liter
 
 from dbos._engine.attributes import copy_attributes
 from dbos._engine.handle import Reference, retrieve_workflow
-from dbos._kernel.bell import queued
+from dbos._kernel.bell import event_of, queued
 from dbos._kernel.journal import as_step
 from dbos._kernel.model import ENQUEUED, INTERNAL_QUEUE
 from dbos._kernel.naming import checked_id, new_id
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Table
     from sqlalchemy.sql.expression import Executable
 
+    from dbos._kernel.bell import Channel
     from dbos._kernel.schema import Tables
     from dbos._kernel.statement import Conn
 
@@ -124,6 +125,11 @@ def COPY_EVENTS(t: Tables) -> Executable:
 
 
 @statement
+def COPIED_EVENTS(t: Tables) -> Executable:
+    return select(t.events.c.key).where(t.events.c.workflow_uuid == NEW)
+
+
+@statement
 def REPLACE_CHILD(t: Tables) -> Executable:
     c = t.steps.c
     return (
@@ -156,6 +162,7 @@ async def fork_workflow(
     if assigned is not None:
         assigned.taken = True
     queue = INTERNAL_QUEUE if queue_name is None else checked_id(queue_name, "A queue name")
+    rings: list[Channel] = [queued(queue)]
 
     def work(conn: Conn) -> None:
         ids = {"original_id": workflow_id, "new_id": fork_id}
@@ -174,11 +181,13 @@ async def fork_workflow(
         if start_step > 1:
             for copy in (COPY_STEPS, COPY_EVENT_HISTORY, COPY_EVENTS, COPY_STREAMS):
                 conn.run(copy, **ids, start_step=start_step)
+            # Somebody may wait already for an event of the fork, by its id.
+            rings[1:] = [event_of(fork_id, row.key) for row in conn.run(COPIED_EVENTS, new_id=fork_id)]
         for old, new in (replacement_children or {}).items():
             conn.run(REPLACE_CHILD, new_id=fork_id, old_child=old, new_child=new)
 
     async def make(place: Here) -> str:
-        await place.tx(work, rings=[queued(queue)])
+        await place.tx(work, rings=rings)
         return fork_id
 
     return await retrieve_workflow.plan(here, await as_step(here, "DBOS.forkWorkflow", make))

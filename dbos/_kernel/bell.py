@@ -42,6 +42,11 @@ def queued(queue_name: str) -> Channel:
     return ("queue", queue_name)
 
 
+def event_of(workflow_id: str, key: str) -> Channel:
+    """Rung when that workflow is given that event; the trigger on Postgres says the same."""
+    return ("event", f"{workflow_id}::{key}")
+
+
 # Rung when the moment of a delayed workflow is set.
 DELAYS: Channel = ("delay", "")
 

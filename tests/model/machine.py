@@ -31,7 +31,7 @@ from tests.compat.rows import Rows
 from tests.conftest import App
 from tests.model.acts import Act, acts, beginnings
 from tests.model.laws import Laws
-from tests.model.programs import Program, StepFailed, Turnstile
+from tests.model.programs import Program, StepFailed
 from tests.model.records import Ending, Step, Workflow
 from tests.model.reference import INTERNAL_QUEUE, Reference, Refused, Run
 from tests.waiting import LIMIT_SECONDS, eventually

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from dbos import DBOS, SetWorkflowID
+from dbos import DBOS, Queue, SetWorkflowID, SetWorkflowTimeout
 from dbos._engine.dispatch import Dispatcher
 from dbos._kernel.model import TERMINAL
 from dbos.error import DBOSNonExistentWorkflowError
+from dbos.testing import FakeClock, use_clock
 from tests.compat.acts import beside, status_of
 from tests.compat.rows import Rows
 from tests.conftest import App
@@ -89,3 +92,61 @@ def test_a_workflow_starts_children_while_the_runtime_ends(app: App, hand: Hand)
     app.launch()
 
     assert "SUCCESS" == status_of("w")
+
+
+@pytest.mark.parametrize(
+    "take_away",
+    [
+        lambda clock: DBOS.resume_workflow("first", queue_name="elsewhere"),
+        lambda clock: DBOS.delete_workflow("first"),
+        lambda clock: DBOS.cancel_workflow("first"),
+        lambda clock: clock.advance(1),
+    ],
+    ids=["resumed", "deleted", "cancelled", "expired"],
+)
+def test_a_place_on_a_queue_is_free_once_its_workflow_is_taken_away(
+    app: App, take_away: Callable[[FakeClock], object]
+) -> None:
+    """Its step still runs; where it is not time that takes it away, none passes in which the queue is looked at."""
+    gate, clock, queue = Gate(), FakeClock(), Queue("serial", concurrency=1)
+
+    @DBOS.step()
+    def wait() -> None:
+        gate.pass_through()
+
+    @DBOS.workflow()
+    def work() -> None:
+        wait()
+
+    use_clock(clock)
+    app.launch()
+    with SetWorkflowTimeout(1):
+        for each in ("first", "second"):
+            with SetWorkflowID(each):
+                queue.enqueue(work)
+    gate.wait_reached()
+    take_away(clock)
+    gate.wait_reached(2)
+    gate.open()
+
+    assert DBOS.retrieve_workflow("second").get_result() is None
+
+
+def test_who_waits_for_an_event_of_a_fork_is_told_of_those_that_it_keeps(app: App) -> None:
+    """They are set by the fork itself, and no time passes in which they would be looked for anyway."""
+
+    @DBOS.workflow()
+    def work() -> None:
+        DBOS.set_event("stage", "done")
+
+    clock = FakeClock()
+    use_clock(clock)
+    app.launch()
+    with SetWorkflowID("first"):
+        work()
+    waiter = beside(DBOS.get_event, "fork", "stage", 1000)
+    clock.wait_for_sleeper(clock.now_ms() + 1_000_000)
+    with SetWorkflowID("fork"):
+        DBOS.fork_workflow("first", 2)
+
+    assert "done" == waiter.result(LIMIT_SECONDS)

@@ -54,10 +54,24 @@ class Talks(Statuses):
         super().do(act)
 
     def go_on(self, workflow_id: str, most: int) -> None:
-        super().go_on(workflow_id, most)
-        self.all_is_as_the_reference_says()  # what it tells others is told before they are started, or gone
+        for _ in range(most):
+            self.pass_time(0.001)
+            super().go_on(workflow_id, 1)
+            self.all_is_as_the_reference_says()  # what it tells others is told before they are started, or gone
 
     # -- queues ------------------------------------------------------------------------------------------------
+
+    def enqueue_several(self, orders: list[tuple[str, str, Place, float | None]]) -> None:
+        for order in orders:
+            self.pass_time(0.001)
+            self.enqueue(*order)
+            self.all_is_as_the_reference_says()
+
+    def serve(self, queue: str) -> None:
+        """Let what runs from a queue go on."""
+        for each in list(self.reference.workflows.values()):
+            if (each.queue, each.status) == (queue, "PENDING"):
+                self.go_on(each.workflow_id, 4)
 
     def enqueue(self, workflow_id: str, name: str, place: Place, delay: float | None) -> None:
         queue, priority, deduplication_id, partition = place
@@ -72,7 +86,9 @@ class Talks(Statuses):
             with SetWorkflowID(workflow_id), options:
                 return self.queues[queue].enqueue(self.functions[name])
 
-        planned = lambda: self.reference.enqueue(workflow_id, name, queue, priority, deduplication_id, partition, delay)  # noqa: E731
+        def planned() -> bool:
+            return self.reference.enqueue(workflow_id, name, queue, priority, deduplication_id, partition, delay)
+
         is_new, handle = self.agree(planned, done)
         self.reference.settle()
         if is_new and delay is None:
@@ -80,6 +96,10 @@ class Talks(Statuses):
         assert handle is None or workflow_id == handle.workflow_id
 
     # -- messages and events -----------------------------------------------------------------------------------
+
+    def send_several(self, workflow_id: str, letters: list[tuple[str, str | None]]) -> None:
+        for topic, key in letters:
+            self.send(workflow_id, topic, key)
 
     def send(self, workflow_id: str, topic: str, key: str | None) -> None:
         text = f"# {topic} {next(self.letters)}"
