@@ -127,7 +127,8 @@ class Dispatcher(Service):
         line.partition = claims.partition
         line.due_ms = claims.due_ms if interval_ms is None else self.clock.now_ms() + interval_ms
         number = len(claims.taken) + len(claims.ended)
-        line.is_rung = number >= most or (number > 0 and line.spec.each is not None)
+        # What was ended instead of begun has made room again.
+        line.is_rung = number >= most or bool(claims.ended) or (number > 0 and line.spec.each is not None)
         self.bell.ring(map(done, claims.ended))
         for each in claims.taken:
             self.begin(each)

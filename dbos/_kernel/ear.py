@@ -29,8 +29,8 @@ FULL_LOOK_MS = 5_000
 # How often a server is asked for what other programs do without a word, and expect to be asked for.
 SHORT_LOOK_MS = 1_000
 # How often the file is looked at: so long after it last changed, so many milliseconds apart.
-PACES_MS = ((1_000, 2), (3_000, 5))
-SLOWEST_MS = 20
+PACES_MS = ((500, 2), (1_500, 5))
+SLOWEST_MS = 25
 # At least so long between two NOTIFYs of ours; what is rung meanwhile goes together.
 GATHER_MS = 5
 

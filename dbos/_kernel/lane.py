@@ -106,10 +106,10 @@ class Lane:
         """Wait for a job in this thread; its result when it is committed."""
         if not job.done:
             lock = job.expect()
-            until = None if job.patience_seconds is None else self._clock.monotonic() + job.patience_seconds
+            until = None if job.patience_seconds is None else self._clock.patience() + job.patience_seconds
             # Asked again after the lock is there: it may have been done between the two looks.
             while not job.done and not lock.acquire(True, 1.0):
-                if until is not None and self._clock.monotonic() > until:
+                if until is not None and self._clock.patience() > until:
                     raise _given_up(job)
         if job.error is not None:
             raise job.error

@@ -92,18 +92,18 @@ talking_beginnings = st.lists(st.tuples(talkers, no_timeout, st.integers(0, 4)),
 queued_ids = st.sampled_from("efghijk")
 #: Several at once, so that some wait behind others: a topic and perhaps a key of each.
 letters = st.lists(
-    st.tuples(st.sampled_from(["news", "news", "gossip"]), st.sampled_from([None, None, "one"])), min_size=1, max_size=3
+    st.tuples(st.sampled_from(["news", "news", "gossip"]), st.sampled_from([None, None, "one"])), min_size=2, max_size=3
 )
 #: A queue, with what can be said of a place on it: a priority, a deduplication id, a partition.
 places = st.one_of(
-    st.tuples(st.just("serial"), st.none(), st.sampled_from([None, None, "one", "two"]), st.none()),
+    st.tuples(st.just("serial"), st.none(), st.sampled_from([None, "one", "one", "two"]), st.none()),
     st.tuples(st.just("ranked"), st.sampled_from([None, 1, 2, 3]), st.sampled_from([None, None, "one"]), st.none()),
     st.tuples(st.just("parted"), st.none(), st.none(), st.sampled_from(["left", "right"])),
 )
 soon = st.sampled_from([0.01, 2, 5])
-queued_names = st.sampled_from(["stages", "stages", "at_once", "speaker", "listener", "foreman"])
+queued_names = st.sampled_from(["errand", "errand", "at_once", "speaker", "listener", "foreman"])
 orders = st.lists(
-    st.tuples(queued_ids, queued_names, places, st.sampled_from([None, None, None, 0.01, 2])), min_size=1, max_size=4
+    st.tuples(queued_ids, queued_names, places, st.sampled_from([None, None, None, 0.01, 2])), min_size=2, max_size=4
 )
 #: Some forks take the place of a workflow that was deleted.
 talking_fork_ids = st.sampled_from("uvwbc")
@@ -113,13 +113,13 @@ talks: st.SearchStrategy[Act] = st.one_of(
     *_act("go_on", ids_there, st.integers(1, 4), weight=7),
     *_act("let_a_fenced_step_return", st.integers(0, 3), weight=1),
     *_act("start", first_ids, talkers, no_timeout),
-    *_act("enqueue_several", orders, weight=5),
-    *_act("serve", st.sampled_from(SERIAL), weight=5),
-    *_act("send_several", ids | first_ids, letters, weight=5),
+    *_act("enqueue_several", orders, weight=7),
+    *_act("serve", st.sampled_from(SERIAL), weight=9),
+    *_act("send_several", ids | first_ids, letters, weight=7),
     *_act("wait_for_event", ids | talking_fork_ids, st.sampled_from(["stage", "mood"])),
     *_act("cancel", several_ids, booleans, weight=1),
     *_act("resume", several_ids, st.sampled_from([None, "serial", "ranked"])),
-    *_act("fork", ids_there, st.integers(0, 9), talking_fork_ids, fork_queues, st.none(), weight=3),
+    *_act("fork", ids_there, st.integers(2, 9), talking_fork_ids, fork_queues, st.none(), weight=5),
     *_act("delete", several_ids, booleans, weight=1),
     *_act("set_delay", ids, soon, weight=1),
     *_act("pass_time", seconds),

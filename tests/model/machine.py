@@ -110,7 +110,7 @@ class Statuses(RuleBasedStateMachine):
     def start_again(self, workflow_id: str) -> None:
         """As whoever does not know that it was started; by its id it is the same."""
         workflow = self.reference.workflows.get(workflow_id)
-        self.start(workflow_id, "stages" if workflow is None else workflow.name, None)
+        self.start(workflow_id, "at_once" if workflow is None else workflow.name, None)
 
     def go_on(self, workflow_id: str, most: int) -> None:
         """Let up to so many steps return, until it has ended or waits for its child."""
@@ -326,12 +326,12 @@ def ending_of(waiter: Future[Any]) -> Ending:
         return Ending(error=error_name(error))
 
 
-def walk(make: Callable[[], RuleBasedStateMachine]) -> None:
-    """Let Hypothesis lead such machines through the examples."""
+def walk(make: Callable[[], RuleBasedStateMachine], examples: int = 30) -> None:
+    """Let Hypothesis lead such machines through so many examples."""
     run_state_machine_as_test(
         make,
         settings=settings(
-            max_examples=int(EXAMPLES or 30),
+            max_examples=int(EXAMPLES or examples),
             stateful_step_count=20,
             derandomize=EXAMPLES is None,
             database=None,

@@ -21,20 +21,20 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
 #: Those that talk, and use queues.
 TALKING: dict[str, tuple[str, ...]] = {
     "at_once": (),
-    "stages": (STEP, STEP, STEP),
+    "errand": (STEP, STEP, STEP),
     "listener": (STEP, "recv news 20.5", STEP, "recv news 20.5", "recv gossip 20.5", STEP, "recv news 0"),
     "speaker": (STEP, "set stage", STEP, "tell a news", "set stage", STEP, "set mood", "set stage", STEP),
     "asker": (STEP, "ask b stage 30.25", STEP, "ask c stage 30.25", "ask a mood 0", STEP),
     "chatterer": (STEP, "tell b news", "tell b gossip", "set mood", "recv news 20.5", STEP, "set stage", STEP),
-    "foreman": (STEP, "put serial listener", STEP, "put serial stages", AWAIT),
-    "client": (STEP, "put ranked stages one", STEP, AWAIT),
+    "foreman": (STEP, "put serial listener", STEP, "put serial errand", AWAIT),
+    "client": (STEP, "put ranked errand one", STEP, AWAIT),
 }
 #: Queues that run one workflow at a time; the last in each of its partitions.
 SERIAL = ("serial", "ranked", "parted")
 #: These are async functions, so that each colour has children of the other.
 ASYNC = {"failing", "family", "listener", "chatterer", "client"}
 #: `max_recovery_attempts`, so small that two deaths are enough for some.
-LIMITS = {"stages": 1, "family": 2}
+LIMITS = {"stages": 1, "family": 2, "errand": 1}
 DEFAULT_LIMIT = 100
 
 

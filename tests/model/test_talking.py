@@ -17,14 +17,18 @@ from hypothesis.stateful import initialize, invariant, rule
 from dbos import DBOS, Queue, SetEnqueueOptions, SetWorkflowID, WorkflowHandle
 from tests.compat.acts import beside
 from tests.conftest import App
-from tests.model.acts import Act, talking_beginnings, talks
+from tests.model.acts import Act, letters, orders, talking_beginnings, talks
 from tests.model.laws import TalkingLaws
 from tests.model.machine import PATIENCE_SECONDS, Statuses, walk
 from tests.model.programs import Program, Turnstile
 from tests.model.scripts import TALKING
 from tests.model.talking import TalkingReference
 
+#: A queue, a priority, a deduplication id, a partition.
 Place = tuple[str, int | None, str | None, str | None]
+#: An id, the name of a script, a place and a delay; and a topic with a key.
+Order = tuple[str, str, Place, float | None]
+Letter = tuple[str, str | None]
 # Longer than any example lasts: who waits for an event outside of workflows waits until it is set.
 FOREVER_SECONDS = 10_000_000
 
@@ -39,10 +43,19 @@ class Talks(Statuses):
         super().__init__(app, clear, program)
         self.queues = program.queues
 
-    @initialize(beginnings=talking_beginnings)
-    def launch(self, beginnings: list[tuple[str, int | None, int]]) -> None:
-        self.letters = itertools.count()
+    @initialize(beginnings=talking_beginnings, orders=orders, letters=letters)
+    def launch_and_talk(
+        self, beginnings: list[tuple[str, int | None, int]], orders: list[Order], letters: list[Letter]
+    ) -> None:
+        """With some that wait on queues, and something to read for a listener."""
+        self.numbers = itertools.count()
         self.awaited_events: list[tuple[Future[Any], str, str]] = []
+        self.launch([("listener", None, 0), *beginnings])
+        self.enqueue_several(orders)
+        self.send_several("a", letters)
+        self.go_on("a", 2)
+
+    def launch(self, beginnings: list[tuple[str, int | None, int]]) -> None:
         super().launch(beginnings)
 
     def new_reference(self) -> None:
@@ -61,7 +74,7 @@ class Talks(Statuses):
 
     # -- queues ------------------------------------------------------------------------------------------------
 
-    def enqueue_several(self, orders: list[tuple[str, str, Place, float | None]]) -> None:
+    def enqueue_several(self, orders: list[Order]) -> None:
         for order in orders:
             self.pass_time(0.001)
             self.enqueue(*order)
@@ -97,12 +110,12 @@ class Talks(Statuses):
 
     # -- messages and events -----------------------------------------------------------------------------------
 
-    def send_several(self, workflow_id: str, letters: list[tuple[str, str | None]]) -> None:
+    def send_several(self, workflow_id: str, letters: list[Letter]) -> None:
         for topic, key in letters:
             self.send(workflow_id, topic, key)
 
     def send(self, workflow_id: str, topic: str, key: str | None) -> None:
-        text = f"# {topic} {next(self.letters)}"
+        text = f"# {topic} {next(self.numbers)}"
         self.agree(
             lambda: self.reference.send(workflow_id, text, topic, key),
             lambda: DBOS.send(workflow_id, text, topic, idempotency_key=key),
@@ -153,4 +166,4 @@ def test_any_order_of_acts(app: App, clear: Callable[[], None]) -> None:
         Queue("parted", concurrency=1, partition_queue=True),
     ]
     program = Program(Turnstile(), TALKING, queues)
-    walk(lambda: Talks(app, clear, program))
+    walk(lambda: Talks(app, clear, program), examples=40)
