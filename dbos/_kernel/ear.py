@@ -48,18 +48,16 @@ class FileEar(Service):
     def __init__(self, ground: Ground) -> None:
         super().__init__(ground.bell, ground.clock)
         self.ground, self.store = ground, ground.store
-        self._version: int | None = None
         self._changed_ms = self._full_look_ms = 0
 
     def tick(self) -> int | None:
         now_ms = self.clock.now_ms()
         version = self.store.lane.glance()
-        changed, due = version is not None and version != self._version, now_ms >= self._full_look_ms
+        changed, due = version is not None and version != self.store.looked_at, now_ms >= self._full_look_ms
         if due:
             self._full_look_ms = now_ms + FULL_LOOK_MS
             self.ground.look_around()
         if changed:
-            self._version = version
             self._changed_ms = now_ms
         if changed or due:
             self.store.read(self.bell.look)

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 # caller an ordinary error. A new one each time, because each is raised in a thread of its own.
 Farewell = Callable[[bool], BaseException]
 
+# Which connection asked, and what it was told: each of them counts from a number of its own.
+Version = tuple[int, int]
+
 logger = logging.getLogger("dbos")
 
 
@@ -67,8 +70,9 @@ class Lane:
         self._closed: Farewell | None = None
         #: Whether other processes are told of rings in the same commit: by who has nobody else to tell them.
         self.announces = False
-        #: What others have written, as a number that their commits change, and when it was read last.
-        self.version: tuple[int | None, float] = (None, 0.0)
+        #: What others have written, as numbers that their commits change, and when they were read last.
+        self.version: tuple[Version | None, float] = (None, 0.0)
+        self._connections = 0
         #: Why the last batch failed.
         self._trouble: BaseException | None = None
         self._stopping = allocate_lock()
@@ -143,7 +147,7 @@ class Lane:
             self._check_open()
             yield
 
-    def glance(self) -> int | None:
+    def glance(self) -> Version | None:
         """The version of what others have written; where the lane is busy writing, as it read it a moment ago."""
         if self._door.acquire(blocking=False):
             try:
@@ -259,8 +263,8 @@ class Lane:
 
     def _observe(self, conn: Conn) -> None:
         # On this connection, for which our own commits do not count as changes. The time before the look.
-        now = self._clock.monotonic()
-        self.version = (self._dialect.version(conn), now)
+        now, number = self._clock.monotonic(), self._dialect.version(conn)
+        self.version = (None if number is None else (self._connections, number), now)
 
     def _attempt(self, jobs: list[Job[Any]], act: Callable[[Conn, list[Job[Any]]], None]) -> bool:
         behind = jobs[0].behind
@@ -351,6 +355,7 @@ class Lane:
     def _ready(self) -> Conn:
         if self._conn is None:
             self._conn = self._connect()
+            self._connections += 1
         elif self._dialect.in_transaction(self._conn.raw):  # an interrupted predecessor left it
             self._conn.say("ROLLBACK")
         return self._conn

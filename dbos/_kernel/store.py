@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from sqlalchemy.pool import QueuePool
 
 from dbos._kernel.job import Short
-from dbos._kernel.lane import Farewell, Lane
+from dbos._kernel.lane import Farewell, Lane, Version
 from dbos._kernel.plan import Effect
 from dbos._kernel.pool import Pool
 from dbos._kernel.schema import CLASSIC, Layout, Tables, layout_of
@@ -108,7 +108,7 @@ class Store:
         self._pooled: dict[int, Any] = {}
         self._closed: Farewell | None = None
         #: The version of the database (see `Lane.version`) after which everything that is waited for was looked at.
-        self.looked_at: int | None = None
+        self.looked_at: Version | None = None
 
     @property
     def tables(self) -> Tables:
