@@ -135,6 +135,8 @@ async def _finish(run: Run, ending: Ending, also: tuple[Entry, ...]) -> tuple[En
         except REFUSALS as refusal:
             logger.info("%s", refusal)
             return None, ()
+        except Exception as error:  # noqa: BLE001 - a record that cannot be written is the outcome
+            ending = Ending(None, error)
     try:
         serializer = codec.writing(run.format)
         if ending.failure is None:

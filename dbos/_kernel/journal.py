@@ -247,6 +247,8 @@ async def promise(
     If it turns out to be refused, `explain` says why, or mends it.
     """
     job = run.here.put(entry, *others, rings=rings)
+    if run.unsettled:  # also where each is written alone, as on a full disk, the order is that of the program
+        job.behind = run.unsettled[-1].job
     await HandOver(job)
     run.unsettled.append(Promise(job, explain))
     if len(run.unsettled) > MOST_UNSETTLED:
@@ -266,10 +268,14 @@ async def settle(run: Run) -> None:
     """Await the records that are on their way."""
     while run.unsettled:
         promise = run.unsettled[0]
-        accepted, *_ = await Settle(promise.job)
-        # Taken out only now: a sibling task that comes meanwhile waits for it too.
-        if run.unsettled and run.unsettled[0] is promise:
-            run.unsettled.pop(0)
+        try:
+            accepted, *_ = await Settle(promise.job)
+        finally:
+            # Taken out only when it is done: a sibling task that comes meanwhile waits for it too.
+            is_first = promise.job.done and bool(run.unsettled) and run.unsettled[0] is promise
+            if is_first:
+                run.unsettled.pop(0)
+        if is_first:
             if not accepted:
                 await promise.explain()
             run.confirm()
