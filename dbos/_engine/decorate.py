@@ -35,7 +35,7 @@ def workflow(registry: Registry, ambient: Ambient, spec: WorkflowSpec) -> Callab
         runtime: Any = ambient(spec.name) if here is None else here.ground
         return call(here or runtime.here, invoke(runtime, spec, args, kwargs))
 
-    return _named(_in_its_colour(spec.fn, spec.is_async, plan), spec.name)
+    return _named(in_its_colour(spec.fn, spec.is_async, plan), spec.name)
 
 
 def step(registry: Registry, spec: StepSpec, fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -96,7 +96,8 @@ def transaction(
     return _named(call_sync, spec.name)
 
 
-def _in_its_colour(fn: Callable[..., Any], is_async: bool, plan: Callable[..., Any]) -> Callable[..., Any]:
+def in_its_colour(fn: Callable[..., Any], is_async: bool, plan: Callable[..., Any]) -> Callable[..., Any]:
+    """The plan as a function that looks like the user's."""
     if is_async:
 
         @functools.wraps(fn)

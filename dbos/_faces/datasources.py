@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypedDict, TypeVar, cast
 
 from sqlalchemy import URL, Engine, NullPool, create_engine, make_url, text
 
+from dbos._engine.decorate import in_its_colour
 from dbos._engine.transaction import ISOLATION_LEVELS, TransactionSpec, begin_immediately
 from dbos._faces.ambient import instance, registry
 from dbos._faces.config import engine_for, parsed
@@ -79,6 +80,33 @@ class _Base:
                 conn.execute(text(f"GRANT USAGE ON SCHEMA {where} TO {role}"))
                 conn.execute(text(f"GRANT SELECT, INSERT, DELETE ON {where}.datasource_outputs TO {role}"))
         engine.dispose()
+
+    @overload
+    def transaction(self, fn: F, /) -> F: ...
+
+    @overload
+    def transaction(
+        self, *, name: str | None = None, isolation_level: IsolationLevel = "SERIALIZABLE"
+    ) -> Callable[[F], F]: ...
+
+    def transaction(
+        self,
+        fn: Any = None,
+        *,
+        name: str | None = None,
+        isolation_level: IsolationLevel = "SERIALIZABLE",
+    ) -> Any:
+        """Make a function such a transaction whenever it is called; see `run_tx_step` and `run_tx_step_async`."""
+
+        def make(fn: Callable[..., Any]) -> Callable[..., Any]:
+            spec = self._spec({"name": name, "isolation_level": isolation_level}, fn)
+
+            def plan(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+                return perform(HERE.get(), self._source, spec, fn, args, kwargs)
+
+            return in_its_colour(fn, self._source.is_async, plan)
+
+        return make if fn is None else make(fn)
 
     def _session(self) -> Any:
         found = SESSION.get()
@@ -159,33 +187,6 @@ class SQLAlchemyDatasource(_Base):
         """Run a function as a transaction, in a thread; see `run_tx_step`."""
         return await arun(perform(HERE.get(), self._source, self._spec(options, fn), fn, args, kwargs))
 
-    @overload
-    def transaction(self, fn: F, /) -> F: ...
-
-    @overload
-    def transaction(
-        self, *, name: str | None = None, isolation_level: IsolationLevel = "SERIALIZABLE"
-    ) -> Callable[[F], F]: ...
-
-    def transaction(
-        self,
-        fn: Any = None,
-        *,
-        name: str | None = None,
-        isolation_level: IsolationLevel = "SERIALIZABLE",
-    ) -> Any:
-        """Make a function such a transaction whenever it is called; see `run_tx_step`."""
-
-        def make(fn: Callable[..., Any]) -> Callable[..., Any]:
-            spec = self._spec({"name": name, "isolation_level": isolation_level}, fn)
-
-            def call(*args: Any, **kwargs: Any) -> Any:
-                return run(perform(HERE.get(), self._source, spec, fn, args, kwargs))
-
-            return _dressed(call, fn)
-
-        return make if fn is None else make(fn)
-
     def close(self) -> None:
         """Close its connections, also those of an engine that was given. Nothing can be done by it any more."""
         self._source.close()
@@ -247,43 +248,10 @@ class AsyncSQLAlchemyDatasource(_Base):
         """Run a coroutine function as a transaction; see `SQLAlchemyDatasource.run_tx_step`."""
         return await arun(perform(HERE.get(), self._source, self._spec(options, fn), fn, args, kwargs))
 
-    @overload
-    def transaction(self, fn: F, /) -> F: ...
-
-    @overload
-    def transaction(
-        self, *, name: str | None = None, isolation_level: IsolationLevel = "SERIALIZABLE"
-    ) -> Callable[[F], F]: ...
-
-    def transaction(
-        self,
-        fn: Any = None,
-        *,
-        name: str | None = None,
-        isolation_level: IsolationLevel = "SERIALIZABLE",
-    ) -> Any:
-        """Make a coroutine function such a transaction whenever it is called."""
-
-        def make(fn: Callable[..., Any]) -> Callable[..., Any]:
-            spec = self._spec({"name": name, "isolation_level": isolation_level}, fn)
-
-            async def call(*args: Any, **kwargs: Any) -> Any:
-                return await arun(perform(HERE.get(), self._source, spec, fn, args, kwargs))
-
-            return _dressed(call, fn)
-
-        return make if fn is None else make(fn)
-
     async def close(self) -> None:
         """Close its connections, also those of an engine that was given. Nothing can be done by it any more."""
         await self._engine.dispose()
         self._source.close()
-
-
-def _dressed(call: Callable[..., Any], fn: Callable[..., Any]) -> Callable[..., Any]:
-    for name in ("__module__", "__name__", "__qualname__", "__doc__", "__wrapped__"):
-        setattr(call, name, fn if name == "__wrapped__" else getattr(fn, name, None))
-    return call
 
 
 def _given(url: str | URL | None) -> str | URL:
