@@ -102,8 +102,8 @@ def test_a_transaction_is_a_step_that_is_done_once(app: App, hand: Hand, source:
     eventually(lambda: [] == source.kept())
 
 
-def test_what_was_kept_is_taken(app: App, hand: Hand, source: Source, rows: Rows) -> None:
-    """The process dies after the user's commit and before the step's record."""
+def inserted_and_held(app: App, hand: Hand, source: Source) -> tuple[Callable[..., Any], Gate]:
+    """Start a workflow "w" that has done its transaction and waits at a gate; the workflow and the gate."""
     gate = Gate()
     insert = source.insert()
 
@@ -121,6 +121,12 @@ def test_what_was_kept_is_taken(app: App, hand: Hand, source: Source, rows: Rows
     with SetWorkflowID("w"):
         hand.start(body)
     gate.wait_reached()
+    return body, gate
+
+
+def test_what_was_kept_is_taken(app: App, hand: Hand, source: Source, rows: Rows) -> None:
+    """The process dies after the user's commit and before the step's record."""
+    _, gate = inserted_and_held(app, hand, source)
     assert [1] == source.kept()
     app.crash()
     rows.run("DELETE FROM {}operation_outputs WHERE workflow_uuid = 'w'")
@@ -269,23 +275,7 @@ def test_a_transaction_that_met_another_one_is_repeated(app: App, hand: Hand, so
 
 def test_what_is_kept_goes_with_the_workflow(app: App, hand: Hand, source: Source) -> None:
     """A workflow that is deleted while it runs, and started again, does its transaction again."""
-    gate = Gate()
-    insert = source.insert()
-
-    @hand.step(name="wait")
-    def wait() -> None:
-        gate.pass_through()
-
-    @hand.workflow()
-    async def body(do: Inside) -> int:
-        result = await do(insert(7))
-        await do(wait())
-        return result
-
-    app.launch()
-    with SetWorkflowID("w"):
-        hand.start(body)
-    gate.wait_reached()
+    body, gate = inserted_and_held(app, hand, source)
     DBOS.delete_workflow("w")
     assert [] == source.kept()
     gate.open()

@@ -18,7 +18,7 @@ from tests.compat.rows import Rows
 from tests.compat.talking import messages, receiver
 from tests.conftest import App
 from tests.hand import Hand, Inside
-from tests.waiting import Gate
+from tests.waiting import Gate, eventually
 
 PORTABLE = WorkflowSerializationFormat.PORTABLE
 
@@ -128,8 +128,7 @@ def test_async_receivers_hold_no_threads(app: App) -> None:
         for number in range(200):
             with SetWorkflowID(f"to-{number}"):
                 handles.append(await DBOS.start_workflow_async(receive))
-        while not all(each._run.is_waiting for each in handles):
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(eventually, lambda: all(each._run.is_waiting for each in handles))
         threads = threading.active_count()
         await DBOS.send_bulk_async([SendMessage(each.workflow_id, n) for n, each in enumerate(handles)])
         return threads, [await each.get_result() for each in handles]

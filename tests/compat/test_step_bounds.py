@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import threading
 from typing import Any
 
 import pytest
@@ -144,15 +143,15 @@ class Slow:
 
     def __init__(self, **options: Any) -> None:
         self.seen: list[str] = []
-        self.released = threading.Event()
+        self.is_released = False
+        self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
         self.begun = 0
 
         @DBOS.step(name="slow", **options)
         async def slow() -> str:
             self.begun += 1
             try:
-                while not self.released.is_set():
-                    await asyncio.sleep(0.001)
+                await self._release()
             except asyncio.CancelledError:
                 self.seen.append("interrupted")
                 raise
@@ -164,6 +163,18 @@ class Slow:
             return await slow()
 
         self.step, self.workflow = slow, body
+
+    async def _release(self) -> None:
+        event = asyncio.Event()
+        self._waiting.append((asyncio.get_running_loop(), event))
+        if not self.is_released:
+            await event.wait()
+
+    def release(self) -> None:
+        self.is_released = True
+        for loop, event in self._waiting:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(event.set)
 
 
 def test_an_attempt_that_takes_too_long_is_interrupted(app: App, rows: Rows, clock: FakeClock) -> None:
@@ -186,7 +197,7 @@ def test_an_attempt_that_takes_too_long_is_interrupted(app: App, rows: Rows, clo
 
 def test_one_that_is_done_in_time_has_its_result(app: App) -> None:
     slow = Slow(timeout_seconds=60.0, preemptible=True)
-    slow.released.set()
+    slow.release()
     app.launch()
 
     assert "done" == asyncio.run(slow.workflow())
@@ -216,7 +227,7 @@ def test_every_attempt_has_its_own_time(app: App, clock: FakeClock) -> None:
         clock.wait_for_sleeper(clock.now_ms() + seconds * 1000)
         clock.advance(seconds)
     eventually(lambda: slow.begun == 3)
-    slow.released.set()
+    slow.release()
 
     assert "done" == handle.get_result()
     assert ["interrupted", "interrupted", "finished"] == slow.seen
@@ -290,7 +301,7 @@ def test_outside_of_a_workflow_a_step_has_no_bounds(app: App, clock: FakeClock) 
     called = beside(lambda: asyncio.run(slow.step()))
     eventually(lambda: slow.begun)
     clock.advance(60)
-    slow.released.set()
+    slow.release()
 
     assert "done" == called.result(LIMIT_SECONDS)
 
@@ -311,7 +322,7 @@ def test_a_cancelled_workflow_interrupts_a_preemptible_step(app: App, hand: Hand
     with pytest.raises(DBOSAwaitedWorkflowCancelledError):
         handle.get_result()
     assert ([], "CANCELLED") == (step_names("w"), status_of("w"))
-    slow.released.set()
+    slow.release()
     assert "done" == hand.do("resume_workflow", "w").result()
     assert (2, ["interrupted", "finished"]) == (slow.begun, slow.seen)
 
@@ -324,7 +335,7 @@ def test_any_other_step_is_left_in_peace(app: App, hand: Hand) -> None:
         DBOS.start_workflow(slow.workflow)
     eventually(lambda: slow.begun)
     hand.do("cancel_workflow", "w")
-    slow.released.set()
+    slow.release()
     eventually(lambda: slow.seen)
 
     assert (["finished"], []) == (slow.seen, step_names("w"))
