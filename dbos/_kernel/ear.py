@@ -180,3 +180,5 @@ class WireEar(Service):
         notify(self._conn, said)
         if self.store.tables.layout.split:
             notify_events(self._conn, said)
+        # What came in beside the answers has left the socket: no sleep would end for it.
+        self._take_in(self._conn.raw)
