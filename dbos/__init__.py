@@ -26,7 +26,16 @@ from dbos._faces.queue import Queue
 from dbos._faces.reservation import StepReservation
 from dbos._faces.scheduling import ScheduleInput
 from dbos._faces.validation import make_pydantic_args_validator, pydantic_args_validator
+from dbos._features.inspection import (
+    QueueBacklog,
+    StoredEvent,
+    StoredMessage,
+    StoredStep,
+    StoredStreamEntry,
+    StoredValues,
+)
 from dbos._features.messages import SendMessage
+from dbos._features.notes import CodeSource, WorkflowNote
 from dbos._features.schedules import ClientScheduleInput, WorkflowSchedule
 from dbos._kernel.codec import (
     DBOSPortableJSONSerializer,
@@ -40,6 +49,7 @@ __all__ = [
     "DBOS",
     "AsyncSQLAlchemyDatasource",
     "ClientScheduleInput",
+    "CodeSource",
     "DBOSClient",
     "DBOSConfig",
     "DBOSConfiguredInstance",
@@ -51,6 +61,7 @@ __all__ = [
     "EnqueueOptions",
     "PortableWorkflowError",
     "Queue",
+    "QueueBacklog",
     "SQLAlchemyDatasource",
     "ScheduleInput",
     "SendMessage",
@@ -62,9 +73,15 @@ __all__ = [
     "StepInfo",
     "StepOptions",
     "StepReservation",
+    "StoredEvent",
+    "StoredMessage",
+    "StoredStep",
+    "StoredStreamEntry",
+    "StoredValues",
     "VersionInfo",
     "WorkflowHandle",
     "WorkflowHandleAsync",
+    "WorkflowNote",
     "WorkflowSchedule",
     "WorkflowSerializationFormat",
     "WorkflowStatus",

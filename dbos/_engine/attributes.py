@@ -44,21 +44,21 @@ def CLEAR_COLUMN(t: Tables) -> Executable:
 
 @statement
 def SET_ROW(t: Tables) -> Executable:
-    set_row = t.dialect.insert(t.notes).values(workflow_uuid=WORKFLOW, attributes=ATTRIBUTES)
+    set_row = t.dialect.insert(t.attribute_rows).values(workflow_uuid=WORKFLOW, attributes=ATTRIBUTES)
     return set_row.on_conflict_do_update(index_elements=["workflow_uuid"], set_={"attributes": ATTRIBUTES})  # type: ignore[no-any-return]  # the two dialects' inserts have no common type
 
 
 @statement
 def CLEAR_ROW(t: Tables) -> Executable:
-    return delete(t.notes).where(t.notes.c.workflow_uuid == WORKFLOW)
+    return delete(t.attribute_rows).where(t.attribute_rows.c.workflow_uuid == WORKFLOW)
 
 
 @statement
 def COPY_ROW(t: Tables) -> Executable:
     """Give a workflow the attributes of another."""
-    c = t.notes.c
+    c = t.attribute_rows.c
     source = select(bindparam("new_id", type_=Text()), c.attributes).where(c.workflow_uuid == WORKFLOW)
-    return insert(t.notes).from_select(["workflow_uuid", "attributes"], source)
+    return insert(t.attribute_rows).from_select(["workflow_uuid", "attributes"], source)
 
 
 # -- transactions ----------------------------------------------------------------------------------------------

@@ -12,8 +12,9 @@ import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dbos._engine.flow import Flow, Taken
-from dbos._engine.transitions import ADOPT, BURY, CANCEL, CLAIM, CLAIM_PARTITION, CLAIMED
+from dbos._engine.transitions import ADOPT, BURY, CANCEL, CLAIM, CLAIM_PARTITION, CLAIMED, STAMP
 from dbos._kernel.bell import done, queued
+from dbos._kernel.extension import installed
 from dbos._kernel.journal import load
 from dbos._kernel.model import Recorded
 from dbos._kernel.scope import Caller, Run
@@ -62,6 +63,7 @@ def claim_work(runtime: Runtime, owner: str, queue: QueueSpec, most: int, after:
         "owner": owner,
         "executor_id": runtime.executor_id,
         "version": runtime.app_version,
+        "versions": runtime.versions(),
     }
 
     def take(conn: Conn) -> Taken:
@@ -89,7 +91,7 @@ def adopt_work(
             seen_owner=seen_owner or "",
             owner=owner,
             executor_id=runtime.executor_id,
-            version=runtime.app_version,
+            version=spec.version or runtime.app_version,
             now=runtime.clock.now_ms(),
         )
         return Taken(found)
@@ -135,7 +137,7 @@ def _sort_out(runtime: Runtime, conn: Conn, rows: list[Row], owner: str, specs: 
     known = [row.workflow_uuid for row in rows if row.has_journal]
     journals = load(conn, known) if known else {}
     for row in sorted(rows, key=_turn):
-        spec = specs[row.name]
+        spec = _code_of(runtime, row, specs)
         most = spec.max_recovery_attempts
         if most is not None and row.recovery_attempts > most + 1:
             conn.run(BURY, workflow_id=row.workflow_uuid, owner=owner, now=now)
@@ -145,10 +147,28 @@ def _sort_out(runtime: Runtime, conn: Conn, rows: list[Row], owner: str, specs: 
             conn.run(CANCEL, workflow_ids=[row.workflow_uuid], now=now)
             claims.ended.append(row.workflow_uuid)
         else:
+            _stamp(conn, row, owner, spec)
             run = _run_of(runtime, row, owner, journals.get(row.workflow_uuid, {}))
             taken = Claimed(run, spec, row.class_name, row.config_name, row.inputs, row.serialization)
             claims.taken.append(taken)
     return claims
+
+
+def _stamp(conn: Conn, row: Row, owner: str, spec: WorkflowSpec) -> None:
+    """Note by which code it runs, where that is told apart; and that no attempt was used up.
+
+    Work that waits for its code is taken up because somebody ran a cell, not by a machine that may do so for ever.
+    """
+    version = spec.version or row.application_version
+    attempts = row.recovery_attempts if installed() is None else min(row.recovery_attempts, 1)
+    if (version, attempts) != (row.application_version, row.recovery_attempts):
+        conn.run(STAMP, workflow_id=row.workflow_uuid, owner=owner, version=version, attempts=attempts)
+
+
+def _code_of(runtime: Runtime, row: Row, specs: dict[str, WorkflowSpec]) -> WorkflowSpec:
+    """The code a workflow began with, if it is told apart and here; else what has its name now."""
+    began = runtime.registry.versions.get(row.application_version)
+    return specs[row.name] if began is None or began.name != row.name else began
 
 
 def _turn(row: Row) -> tuple[int, int, int]:

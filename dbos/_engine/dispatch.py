@@ -154,7 +154,7 @@ class Dispatcher(Service):
         )
 
     def _waits(self, line: Line) -> bool:
-        query = {"queue": line.spec.name, "version": self.runtime.app_version}
+        query = {"queue": line.spec.name, "versions": self.runtime.versions()}
         return bool(self.runtime.store.read(lambda conn: conn.run(WAITING, **query)))
 
     def begin(self, claimed: Claimed) -> None:
@@ -199,9 +199,9 @@ def _next_delay(conn: Conn) -> int | None:
 
 @statement
 def WAITING(t: Tables) -> Executable:
-    """Whether a queue has work for a version."""
+    """Whether a queue has work for these versions."""
     c = t.status.c
-    mine = or_(c.application_version.is_(None), c.application_version == bindparam("version"))
+    mine = or_(c.application_version.is_(None), t.dialect.among(c.application_version, "versions"))
     return select(literal_column("1")).where(c.queue_name == bindparam("queue"), has_status(t, ENQUEUED), mine).limit(1)
 
 
@@ -209,7 +209,7 @@ def looks(runtime: Runtime) -> dict[str, Callable[[Conn, list[str]], list[str]]]
     """How to find, for those that wait here, what other processes have put on queues."""
 
     def look_for_queued(conn: Conn, queues: list[str]) -> list[str]:
-        return [name for name in queues if conn.run(WAITING, queue=name, version=runtime.app_version)]
+        return [name for name in queues if conn.run(WAITING, queue=name, versions=runtime.versions())]
 
     def look_for_delayed(conn: Conn, _: list[str]) -> list[str]:
         return [""] if _next_delay(conn) is not None else []

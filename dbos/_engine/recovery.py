@@ -28,7 +28,7 @@ async def recover(here: Here, runtime: Runtime, executor_ids: list[str]) -> list
     """Put the abandoned work of these executors back on its queues; the ids of all their unfinished work."""
 
     def work(conn: Conn) -> tuple[list[str], set[str]]:
-        whose = {"executor_ids": executor_ids, "version": runtime.app_version}
+        whose = {"executor_ids": executor_ids, "versions": runtime.versions()}
         pending = [row.workflow_uuid for row in conn.run(ABANDONABLE, **whose)]
         freed = conn.run(
             REQUEUE_ABANDONED,

@@ -13,17 +13,19 @@ import inspect
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from dbos._engine.queue import QueueSpec
 from dbos._kernel.codec import WorkflowSerializationFormat
+from dbos._kernel.extension import guarded, installed
 from dbos._kernel.model import STEP_WORKFLOW_PREFIX, TARGET_SEPARATOR
 from dbos.error import DBOSConflictingRegistrationError, DBOSWorkflowFunctionNotFoundError
 
 if TYPE_CHECKING:
     from dbos._engine.transaction import Apart
     from dbos._kernel.cron import Cron
+    from dbos._kernel.extension import Extension
 
 logger = logging.getLogger("dbos")
 
@@ -46,6 +48,8 @@ class WorkflowSpec:
     max_recovery_attempts: int | None = None
     format: WorkflowSerializationFormat | None = None
     validate: Validator | None = None
+    #: Of its code, where an extension tells versions of workflows apart; None: the application's.
+    version: str | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -61,6 +65,8 @@ class Registry:
 
     def __init__(self) -> None:
         self.workflows: dict[str, WorkflowSpec] = {}
+        #: By version: what an extension told apart. Work of an earlier one goes on with the code it began with.
+        self.versions: dict[str, WorkflowSpec] = {}
         self.classes: dict[str, type] = {}
         self.instances: dict[tuple[str, str], object] = {}
         self.queues: dict[str, QueueSpec] = {}
@@ -78,14 +84,16 @@ class Registry:
         with self._lock:
             for known in (self.workflows, self.classes, self.instances, self.queues, self.scheduled, self._kinds):
                 known.clear()
+            self.versions.clear()
             self.datasources.clear()
             self.listened = None
 
     def add(self, kind: Kind, spec: WorkflowSpec) -> None:
         """Register a function. For a step or transaction, `spec` is the hidden workflow that runs it alone."""
         public = spec.name.removeprefix(STEP_WORKFLOW_PREFIX)
+        extension = installed()
         with self._lock:
-            known = self._kinds.get(public)
+            known = self._kinds.get(public) if extension is None else None
             if known is not None and known != kind:
                 raise DBOSConflictingRegistrationError(
                     f"Operation {public!r} is already registered with a conflicting function type: it is a {known} and "
@@ -94,8 +102,36 @@ class Registry:
             if known is not None:
                 logger.warning("Duplicate registration of function '%s'. The later one replaces the earlier.", public)
             self._kinds[public] = kind
-            self.workflows[spec.name] = spec
+            earlier, self.workflows[spec.name] = self.workflows.get(spec.name), spec
+            if extension is not None and kind == "workflow":
+                self._tell_apart(extension, spec, earlier)
         self._changed()
+
+    def _tell_apart(self, extension: Extension, spec: WorkflowSpec, earlier: WorkflowSpec | None) -> None:
+        spec.version = guarded("An extension", lambda: extension.version(spec.name, spec.fn))
+        if earlier is not None and earlier.version not in {None, spec.version}:
+            earlier.fn = guarded("An extension", lambda: extension.earlier_code(earlier.fn), earlier.fn)
+        if spec.version is not None:
+            self.versions[spec.version] = spec
+
+    def review(self) -> list[WorkflowSpec]:
+        """Ask for the versions again, because what the code of workflows calls may have changed; those that did."""
+        extension, changed = installed(), []
+        if extension is None:
+            return []
+        with self._lock:
+            for spec in list(self.workflows.values()):
+                if spec.version is None:
+                    continue
+                earlier, version = replace(spec), extension.version(spec.name, spec.fn)
+                if version != earlier.version:
+                    spec.version = version
+                    self._tell_apart(extension, spec, earlier)
+                    self.versions[str(earlier.version)] = earlier
+                    changed.append(spec)
+        if changed:
+            self._changed()
+        return changed
 
     def add_scheduled(self, fn: Callable[..., Any], cron: Cron) -> None:
         """Have a function run by the clock."""
@@ -106,7 +142,7 @@ class Registry:
     def add_queue(self, spec: QueueSpec) -> None:
         """Declare a queue."""
         with self._lock:
-            if spec.name in self.queues:
+            if spec.name in self.queues and installed() is None:
                 raise Exception(f"Queue {spec.name} has already been declared")  # noqa: TRY002 - as for classes
             self.queues[spec.name] = spec
         self._changed()
@@ -115,7 +151,7 @@ class Registry:
         """Register a class under a name that stored workflows of its methods carry."""
         name = name or cls.__qualname__
         with self._lock:
-            if self.classes.get(name, cls) is not cls:
+            if self.classes.get(name, cls) is not cls and installed() is None:
                 raise Exception(  # noqa: TRY002 - the plain exception that such programs expect
                     f"Duplicate type registration for class '{name}'. Give one of them a class_name."
                 )
@@ -127,7 +163,7 @@ class Registry:
         """Register an instance under the name that stored workflows of its methods carry."""
         class_name = class_name_of(type(instance))
         with self._lock:
-            if self.instances.get((class_name, config_name), instance) is not instance:
+            if self.instances.get((class_name, config_name), instance) is not instance and installed() is None:
                 raise Exception(  # noqa: TRY002 - the plain exception that such programs expect
                     f"Duplicate instance registration for class '{class_name}' instance '{config_name}'"
                 )

@@ -130,6 +130,10 @@ class Runtime(Ground):
             del self.runs[run.workflow_id]
         self.made_room()
 
+    def versions(self) -> list[str]:
+        """The versions of the code that are served here."""
+        return [self.app_version, *self.registry.versions]
+
     def queues(self) -> dict[str, QueueSpec]:
         """The queues that are known here, by name. What code declares goes before what the database says."""
         return {INTERNAL.name: INTERNAL, **self.registered_queues, **self.registry.queues}

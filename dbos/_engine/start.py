@@ -434,7 +434,7 @@ def _row(
         inputs=inputs,
         serialization=serializer.name(),
         executor_id=runtime.executor_id,
-        application_version=options.app_version or runtime.app_version,
+        application_version=options.app_version or spec.version or runtime.app_version,
         application_id=runtime.app_id,
         queue_name=queue,
         deduplication_id=None if queue is None else options.deduplication_id,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from dbos._engine.bounds import within
 from dbos._engine.runtime import Call
+from dbos._kernel.extension import guarded
 from dbos._kernel.journal import recorded, refuse_in_transaction
 from dbos._kernel.scope import StepStatus
 from dbos._kernel.trace import span
@@ -123,7 +124,7 @@ async def perform_step(
         assert inside.run is not None
         with span(spec.name, "step", inside.run):
             if not spec.retries_allowed:
-                return await Call(inside, _bounded(inside, spec, fn), args, kwargs, is_async=is_async)
+                return await Call(inside, _as_called(inside, spec, fn), args, kwargs, is_async=is_async)
             return await _attempts(here, inside, spec, fn, args, kwargs, is_async=is_async)
 
     return await recorded(here, spec.name, body, step_id=step_id)
@@ -148,7 +149,7 @@ async def _attempts(
             await wait_until(here, nothing, until_ms=until_ms)
         place = inside.within(StepStatus(inside.step.step_id, attempt, spec.max_attempts))
         try:
-            return await Call(place, _bounded(place, spec, fn), args, kwargs, is_async=is_async)
+            return await Call(place, _as_called(place, spec, fn), args, kwargs, is_async=is_async)
         except Exception as error:
             errors.append(error)
             if spec.should_retry is not None:
@@ -159,8 +160,11 @@ async def _attempts(
     raise DBOSMaxStepRetriesExceeded(spec.name, spec.max_attempts, errors) from errors[-1]
 
 
-def _bounded(here: Here, spec: StepSpec, fn: Callable[..., Any]) -> Callable[..., Any]:
-    """The function as it is called: one that has bounds is watched over."""
+def _as_called(here: Here, spec: StepSpec, fn: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as it is called: seen by who observes the run, and watched over if it has bounds."""
+    if here.run is not None and here.run.observer is not None and here.step is not None:
+        observer, step_id = here.run.observer, here.step.step_id
+        fn = guarded("An observer of steps", lambda: observer.attempt(step_id, spec.name, fn), fn)
     if spec.timeout_seconds is None and not spec.preemptible:
         return fn
     return within(here, spec.name, fn, timeout_seconds=spec.timeout_seconds, preemptible=spec.preemptible)

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     BigInteger,
-    BindParameter,
     Integer,
     Text,
     and_,
@@ -147,20 +146,21 @@ def run_columns(t: Tables) -> list[ColumnElement[Any]]:
         c.authenticated_roles,
         c.workflow_deadline_epoch_ms,
         c.recovery_attempts,
+        c.application_version,
         c.queue_name,
         # Whether there is a journal to load: for a first run there is none.
         exists(select(literal_column("1")).where(t.steps.c.workflow_uuid == t.this_workflow)).label("has_journal"),
     ]
 
 
-def _claiming(t: Tables) -> dict[str, Any]:
+def _claiming(t: Tables, version: ColumnElement[Any]) -> dict[str, Any]:
     """What taking a workflow sets: the new owner, one more attempt, and a deadline that begins now."""
     c = t.status.c
     begins = and_(c.workflow_deadline_epoch_ms.is_(None), c.workflow_timeout_ms.isnot(None))
     return {
         "status": PENDING,
         "executor_id": bindparam("executor_id"),
-        "application_version": bindparam("version"),
+        "application_version": version,
         "started_at_epoch_ms": NOW,
         "updated_at": NOW,
         "owner_xid": bindparam("owner"),
@@ -182,13 +182,13 @@ def target_key(t: Tables) -> ColumnElement[Any]:
 def _claim(t: Tables, *conditions: ColumnElement[bool]) -> Executable:
     """Take the next workflows of a queue whose code is here: the most urgent first, then in the order of arrival."""
     c = t.status.c
-    version: BindParameter[str] = bindparam("version")
+    version = func.coalesce(c.application_version, bindparam("version"))
     next_ones = (
         select(c.workflow_uuid)
         .where(
             c.queue_name == bindparam("queue"),
             has_status(t, ENQUEUED),
-            or_(c.application_version.is_(None), c.application_version == version),
+            or_(c.application_version.is_(None), t.dialect.among(c.application_version, "versions")),
             t.dialect.among(c.name, "names"),
             t.dialect.among(target_key(t), "targets"),
             *conditions,
@@ -196,7 +196,7 @@ def _claim(t: Tables, *conditions: ColumnElement[bool]) -> Executable:
         .order_by(c.priority, c.created_at, t.dialect.arrival(t.status))
         .limit(bindparam("most", type_=Integer()))
     )
-    return t.dialect.claim(t.status, _claiming(t), next_ones, run_columns(t))  # type: ignore[no-any-return]  # as above
+    return t.dialect.claim(t.status, _claiming(t, version), next_ones, run_columns(t))  # type: ignore[no-any-return]  # as above
 
 
 @statement
@@ -225,10 +225,19 @@ def ADOPT(t: Tables) -> Executable:
     nobody = func.coalesce(c.owner_xid, "") == bindparam("seen_owner")
     return (
         update(t.status)
-        .values(_claiming(t))
+        .values(_claiming(t, bindparam("version")))
         .where(c.workflow_uuid == bindparam("workflow_id"), one_of(c.status, UNFINISHED), nobody)
         .returning(*run_columns(t))
     )
+
+
+@statement
+def STAMP(t: Tables) -> Executable:
+    """Note which code a workflow of ours is run by, and for the how manieth time it is started."""
+    c = t.status.c
+    mine = and_(c.workflow_uuid == bindparam("workflow_id"), c.owner_xid == bindparam("owner"))
+    values: dict[str, Any] = {"application_version": bindparam("version"), "recovery_attempts": bindparam("attempts")}
+    return update(t.status).values(values).where(mine)
 
 
 @statement
@@ -317,7 +326,7 @@ def REQUEUE_ABANDONED(t: Tables) -> Executable:
         .where(
             has_status(t, PENDING),
             t.dialect.among(c.executor_id, "executor_ids"),
-            c.application_version == bindparam("version"),
+            t.dialect.among(c.application_version, "versions"),
             or_(
                 c.owner_xid.is_(None),
                 and_(mine, ~t.dialect.among(c.workflow_uuid, "running"), ~t.dialect.among(c.owner_xid, "beginning")),
@@ -335,7 +344,7 @@ def ABANDONABLE(t: Tables) -> Executable:
     return select(c.workflow_uuid).where(
         has_status(t, PENDING),
         t.dialect.among(c.executor_id, "executor_ids"),
-        c.application_version == bindparam("version"),
+        t.dialect.among(c.application_version, "versions"),
     )
 
 

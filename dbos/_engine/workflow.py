@@ -15,7 +15,8 @@ from dbos._engine.roles import authorize, roles_of
 from dbos._engine.runtime import Call
 from dbos._engine.transitions import FINISH
 from dbos._kernel.bell import done
-from dbos._kernel.journal import settle
+from dbos._kernel.extension import Observed, guarded, installed, notes_of
+from dbos._kernel.journal import noted, settle
 from dbos._kernel.model import ERROR, SUCCESS
 from dbos._kernel.scope import CALLER, NO_OPTIONS, OPTIONS, Run
 from dbos._kernel.statement import Entry
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from dbos._engine.claim import Claimed
     from dbos._engine.registry import WorkflowSpec
     from dbos._engine.runtime import Runtime
+    from dbos._kernel.extension import Observer
 
 logger = logging.getLogger("dbos")
 
@@ -75,6 +77,8 @@ async def execute(
             return ending, written
     finally:
         runtime.leave(run)
+        if run.observer is not None:
+            guarded("An observer of ends", run.observer.left)
         # Whoever waits in this process waits for this ring, also when the run was refused or interrupted.
         runtime.bell.ring([done(run.workflow_id), *run.frees])
 
@@ -103,7 +107,7 @@ async def _perform(run: Run, spec: WorkflowSpec, arguments: Arguments) -> Ending
         args, kwargs = arguments()
         run.caller = authorize(spec.name, roles_of(spec.fn), run.caller)
         CALLER.set(run.caller)
-        value = await Call(run.here, spec.fn, args, kwargs, is_async=spec.is_async)
+        value = await Call(run.here, _code(run, spec, args, kwargs), args, kwargs, is_async=spec.is_async)
     except REFUSALS as refusal:
         if isinstance(refusal, Exception):  # the program's own mistake under such a name
             return Ending(None, refusal)
@@ -117,12 +121,28 @@ async def _perform(run: Run, spec: WorkflowSpec, arguments: Arguments) -> Ending
             run.workflow_id,
             repr(interrupt),
         )
+        _tell_of(interrupt, run.observer)
         raise
     else:
         return Ending(value, None)
     finally:
         OPTIONS.reset(options)
         CALLER.reset(caller)
+
+
+def _tell_of(interrupt: BaseException, observer: Observer | None) -> None:
+    if observer is not None:
+        guarded("An observer of interrupts", lambda: observer.interrupted(interrupt))
+
+
+def _code(run: Run, spec: WorkflowSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[..., Any]:
+    """The function that this run calls, and who watches it."""
+    extension = installed()
+    if extension is None:
+        return spec.fn
+    seen = Observed(run.workflow_id, spec.name, spec.version, spec.fn, args, kwargs, run.is_recovered)
+    run.observer = guarded("An observer of runs", lambda: extension.observe(seen))
+    return guarded("An extension", lambda: extension.code(spec.fn, spec.version), spec.fn)  # type: ignore[no-any-return]
 
 
 async def _finish(run: Run, ending: Ending, also: tuple[Entry, ...]) -> tuple[Ending | None, tuple[bool, ...]]:
@@ -137,6 +157,7 @@ async def _finish(run: Run, ending: Ending, also: tuple[Entry, ...]) -> tuple[En
             return None, ()
         except Exception as error:  # noqa: BLE001 - a record that cannot be written is the outcome
             ending = Ending(None, error)
+    notes = noted(run, notes_of(run, lambda observer: observer.last_notes(*ending)))
     try:
         serializer = codec.writing(run.format)
         if ending.failure is None:
@@ -144,7 +165,7 @@ async def _finish(run: Run, ending: Ending, also: tuple[Entry, ...]) -> tuple[En
             outcome = _outcome(run, SUCCESS, output, None)
         else:
             outcome = _outcome(run, ERROR, None, codec.encode_error(ending.failure, serializer))
-        job = run.here.put(outcome, *also)
+        job = run.here.put(outcome, *also, *notes)
         if run.unsettled:
             job.behind = run.unsettled[-1].job
         finished, *rest = await job
@@ -156,7 +177,7 @@ async def _finish(run: Run, ending: Ending, also: tuple[Entry, ...]) -> tuple[En
     if not finished:
         return None, ()
     run.result, run.failure, run.is_over = ending.result, ending.failure, True
-    return ending, tuple(rest)
+    return ending, tuple(rest[: len(also)])
 
 
 def _outcome(run: Run, status: str, output: str | None, error: str | None) -> Entry:

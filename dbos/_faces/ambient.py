@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from dbos._engine.registry import Registry
 from dbos._kernel.clock import Clock
+from dbos._kernel.extension import installed
 from dbos._kernel.scope import HERE
 from dbos.error import DBOSException
 
@@ -62,6 +63,7 @@ def present_clock() -> Clock:
 
 def runtime_for(name: str) -> Runtime:
     """The launched runtime, to call the function of that name."""
+    _want()
     if _instance is None:
         raise DBOSException(
             f"Function {name} invoked before DBOS initialized. Create DBOS(config=...) and launch it first."
@@ -71,6 +73,7 @@ def runtime_for(name: str) -> Runtime:
 
 def runtime() -> Runtime:
     """The launched runtime."""
+    _want()
     if _instance is None:
         raise DBOSException("No DBOS was created yet. Create DBOS(config=...) and launch it first.")
     return _launched(_instance)
@@ -86,6 +89,12 @@ def patching_here() -> Here:
     if _instance is not None and not _instance.config.given.get("enable_patching"):
         raise DBOSException("enable_patching must be True in DBOS configuration")
     return here()
+
+
+def _want() -> None:
+    extension = installed()
+    if extension is not None and (_instance is None or _instance.launched is None):
+        extension.wanted()
 
 
 def _launched(made: Instance) -> Runtime:

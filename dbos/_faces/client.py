@@ -22,8 +22,10 @@ from dbos._features import (
     enqueue,
     events,
     fork,
+    inspection,
     listing,
     messages,
+    notes,
     queues,
     rewind,
     schedules,
@@ -259,6 +261,24 @@ class DBOSClient:
     set_latest_application_version, set_latest_application_version_async = (
         versions.set_latest_application_version.methods(_here)
     )
+
+    # What programs that look on read: many rows at once, no value decoded
+    list_values, list_values_async = inspection.list_values.methods(_here)
+    list_steps, list_steps_async = inspection.list_steps.methods(_here)
+    get_step, get_step_async = inspection.get_step.methods(_here)
+    list_messages, list_messages_async = inspection.list_messages.methods(_here)
+    list_events, list_events_async = inspection.list_events.methods(_here)
+    list_stream_entries, list_stream_entries_async = inspection.list_stream_entries.methods(_here)
+    list_backlogs, list_backlogs_async = inspection.list_backlogs.methods(_here)
+    count_by_version, count_by_version_async = inspection.count_by_version.methods(_here)
+    list_fire_times, list_fire_times_async = inspection.list_fire_times.methods(_here)
+
+    assign_application_version, assign_application_version_async = versions.assign_application_version.methods(_here)
+
+    # What an extension keeps of runs
+    list_notes, list_notes_async = notes.list_notes.methods(_here)
+    list_sources, list_sources_async = notes.list_sources.methods(_here)
+    keep_source, keep_source_async = notes.keep_source.methods(_here)
 
     # What has another form here than elsewhere: a key that may be given by position, generators, handles
 

@@ -21,6 +21,7 @@ from dbos._faces.queue import Queue
 from dbos._faces.scheduling import Scheduling
 from dbos._features import versions
 from dbos._kernel import trace
+from dbos._kernel.extension import installed
 from dbos._kernel.migrate import drop_database
 from dbos._kernel.plan import run, running_loop
 from dbos._kernel.scope import CALLER, HERE, StepStatus
@@ -99,7 +100,8 @@ class DBOS(Decorators, Operations, Scheduling):
             app_version=config.version or registry.version(RELEASE),
             serializer=config.serializer,
             max_threads=config.max_threads,
-            main_loop=running_loop(),
+            # Under an extension cells may hold the loop that runs here for long: async workflows have their own.
+            main_loop=running_loop() if installed() is None else None,
             clock=clock(),
         )
         try:

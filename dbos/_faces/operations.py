@@ -22,8 +22,10 @@ from dbos._features import (
     events,
     fork,
     gather,
+    inspection,
     listing,
     messages,
+    notes,
     patches,
     queues,
     rewind,
@@ -111,6 +113,24 @@ class Operations:
     set_latest_application_version, set_latest_application_version_async = versions.set_latest_application_version.pair(
         here
     )
+
+    # What programs that look on read: many rows at once, no value decoded
+    list_values, list_values_async = inspection.list_values.pair(here)
+    list_steps, list_steps_async = inspection.list_steps.pair(here)
+    get_step, get_step_async = inspection.get_step.pair(here)
+    list_messages, list_messages_async = inspection.list_messages.pair(here)
+    list_events, list_events_async = inspection.list_events.pair(here)
+    list_stream_entries, list_stream_entries_async = inspection.list_stream_entries.pair(here)
+    list_backlogs, list_backlogs_async = inspection.list_backlogs.pair(here)
+    count_by_version, count_by_version_async = inspection.count_by_version.pair(here)
+    list_fire_times, list_fire_times_async = inspection.list_fire_times.pair(here)
+
+    assign_application_version, assign_application_version_async = versions.assign_application_version.pair(here)
+
+    # What an extension keeps of runs
+    list_notes, list_notes_async = notes.list_notes.pair(here)
+    list_sources, list_sources_async = notes.list_sources.pair(here)
+    keep_source, keep_source_async = notes.keep_source.pair(here)
 
     # What takes a function or handles, and so has a type of its own
 

@@ -10,6 +10,7 @@ from dbos._engine.registry import NAME_ATTRIBUTE, class_name_of, first_parameter
 from dbos._engine.runtime import Runtime
 from dbos._faces.ambient import here, registry
 from dbos._features import schedules as stored
+from dbos._kernel.extension import installed
 from dbos._kernel.plan import op
 from dbos._kernel.scope import Ground, Here
 from dbos.error import DBOSException
@@ -50,6 +51,18 @@ async def create_schedule(
     """
     workflow_name, class_name = _named(workflow_fn)
     _check_queue(place.ground, queue_name)
+    if installed() is not None and place.run is None and await stored.get_schedule.plan(place, schedule_name):
+        # The cell that creates it is run again: it says what the schedule is now.
+        again: ScheduleInput = {
+            "schedule_name": schedule_name,
+            "workflow_fn": workflow_fn,
+            "schedule": schedule,
+            "context": context,
+            "automatic_backfill": automatic_backfill,
+            "cron_timezone": cron_timezone,
+            "queue_name": queue_name,
+        }
+        return await apply_schedules.plan(place, [again])
     await stored.create_schedule.plan(
         place,
         schedule_name=schedule_name,
@@ -61,6 +74,7 @@ async def create_schedule(
         cron_timezone=cron_timezone,
         queue_name=queue_name,
     )
+    return None
 
 
 @op("DBOS.applySchedules", blocks=True)

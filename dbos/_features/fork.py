@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, Integer, Text, bindparam, func, insert, literal, select, update
+from sqlalchemy import BigInteger, Integer, Text, bindparam, delete, func, insert, literal, null, select, update
 
 from dbos._engine.attributes import copy_attributes
 from dbos._engine.handle import Reference, retrieve_workflow
@@ -19,7 +19,7 @@ from dbos._kernel.naming import checked_id, new_id
 from dbos._kernel.plan import op
 from dbos._kernel.scope import OPTIONS, Here
 from dbos._kernel.statement import statement
-from dbos.error import DBOSConflictingWorkflowError, DBOSNonExistentWorkflowError
+from dbos.error import DBOSConflictingWorkflowError, DBOSException, DBOSNonExistentWorkflowError
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
@@ -139,6 +139,41 @@ def REPLACE_CHILD(t: Tables) -> Executable:
     )
 
 
+@statement
+def COPY_NOTES(t: Tables) -> Executable:
+    """What an extension keeps of the steps that are kept."""
+    c = t.notes.c
+    source = select(NEW, c.function_id, c.kind, c.text).where(
+        c.workflow_uuid == ORIGINAL, c.function_id >= 1, c.function_id < CUT
+    )
+    return insert(t.notes).from_select(["workflow_uuid", "function_id", "kind", "text"], source)
+
+
+@statement
+def REPLACE_OUTPUT(t: Tables) -> Executable:
+    """Let a step of the fork have come to something else."""
+    c = t.steps.c
+    text = bindparam("text", type_=Text())
+    return (
+        update(t.steps)
+        .values(output=text, error=null(), child_workflow_id=null(), serialization=bindparam("format", type_=Text()))
+        .where(c.workflow_uuid == NEW, c.function_id == bindparam("step_id"))
+        .returning(c.function_id)
+    )
+
+
+@statement
+def DROP_NOTES(t: Tables) -> Executable:
+    c = t.notes.c
+    return delete(t.notes).where(c.workflow_uuid == NEW, c.function_id == bindparam("step_id"))
+
+
+def _replace_output(conn: Conn, fork_id: str, step_id: int, text: str, serialization: str) -> None:
+    if not conn.run(REPLACE_OUTPUT, new_id=fork_id, step_id=step_id, text=text, format=serialization):
+        raise DBOSException(f"Step {step_id} cannot get another output, because the fork does not keep such a step")
+    conn.run(DROP_NOTES, new_id=fork_id, step_id=step_id)
+
+
 @op("DBOS.forkWorkflow")
 async def fork_workflow(
     here: Here,
@@ -149,12 +184,14 @@ async def fork_workflow(
     queue_name: str | None = None,
     queue_partition_key: str | None = None,
     replacement_children: dict[str, str] | None = None,
+    replacement_outputs: dict[int, Any] | None = None,
 ) -> Reference:
     """Start a new workflow that keeps the recorded steps of another below `start_step` and runs the rest anew.
 
     Its id is that of an enclosing `SetWorkflowID`, else a new one; the same fork under the same id is made once.
     `application_version` names the version that may run it; None: any. `replacement_children` maps children of the
-    original to workflows whose results the fork takes instead. Raises DBOSNonExistentWorkflowError if there is no
+    original to workflows whose results the fork takes instead, `replacement_outputs` kept steps to what they shall have
+    returned. Raises DBOSException for a step that is not kept, and DBOSNonExistentWorkflowError if there is no
     such workflow.
     """
     assigned = OPTIONS.get().assigned
@@ -163,6 +200,11 @@ async def fork_workflow(
         assigned.taken = True
     queue = INTERNAL_QUEUE if queue_name is None else checked_id(queue_name, "A queue name")
     rings: list[Channel] = [queued(queue)]
+    serializer = here.ground.codec.default
+    replaced = {
+        step_id: here.ground.codec.encode(value, serializer, f"the new output of step {step_id}")
+        for step_id, value in (replacement_outputs or {}).items()
+    }
 
     def work(conn: Conn) -> None:
         ids = {"original_id": workflow_id, "new_id": fork_id}
@@ -179,12 +221,14 @@ async def fork_workflow(
             raise DBOSConflictingWorkflowError(fork_id, "A workflow of this ID exists already; a fork needs a new one")
         copy_attributes(conn, workflow_id, fork_id)
         if start_step > 1:
-            for copy in (COPY_STEPS, COPY_EVENT_HISTORY, COPY_EVENTS, COPY_STREAMS):
+            for copy in (COPY_STEPS, COPY_NOTES, COPY_EVENT_HISTORY, COPY_EVENTS, COPY_STREAMS):
                 conn.run(copy, **ids, start_step=start_step)
             # Somebody may wait already for an event of the fork, by its id.
             rings[1:] = [event_of(fork_id, row.key) for row in conn.run(COPIED_EVENTS, new_id=fork_id)]
         for old, new in (replacement_children or {}).items():
             conn.run(REPLACE_CHILD, new_id=fork_id, old_child=old, new_child=new)
+        for step_id, text in replaced.items():
+            _replace_output(conn, fork_id, step_id, text, serializer.name())
 
     async def make(place: Here) -> str:
         await place.tx(work, rings=rings)

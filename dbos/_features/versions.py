@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from sqlalchemy import BigInteger, bindparam, desc, select, update
+from sqlalchemy import BigInteger, Text, bindparam, desc, select, update
 
+from dbos._kernel.bell import queued
 from dbos._kernel.journal import refuse_in_transaction
-from dbos._kernel.model import VersionInfo
+from dbos._kernel.model import DELAYED, ENQUEUED, VersionInfo
 from dbos._kernel.naming import checked_id, new_id
 from dbos._kernel.plan import op
 from dbos._kernel.scope import Here
-from dbos._kernel.statement import statement
+from dbos._kernel.statement import one_of, statement
 from dbos.error import DBOSException
 
 if TYPE_CHECKING:
     from sqlalchemy.sql.expression import Executable
 
+    from dbos._kernel.bell import Channel
     from dbos._kernel.schema import Tables
     from dbos._kernel.statement import Conn
 
@@ -51,6 +53,18 @@ def PROMOTE_VERSION(t: Tables) -> Executable:
     return update(t.versions).values(version_timestamp=moment).where(c.version_name == bindparam("name"))
 
 
+@statement
+def ASSIGN(t: Tables) -> Executable:
+    """Let workflows that wait be run by another version."""
+    c = t.status.c
+    return (
+        update(t.status)
+        .values(application_version=bindparam("version", type_=Text()), updated_at=bindparam("now", type_=BigInteger()))
+        .where(t.dialect.among(c.workflow_uuid, "workflow_ids"), one_of(c.status, (ENQUEUED, DELAYED)))
+        .returning(c.workflow_uuid, c.queue_name)
+    )
+
+
 async def enlist(here: Here, name: str) -> bool:
     """Note the version of this launch; say whether it is the latest."""
 
@@ -77,6 +91,25 @@ async def get_latest_application_version(here: Here) -> VersionInfo:
     if not versions:
         raise DBOSException("No application version was launched on this database yet")
     return versions[0]
+
+
+@op("DBOS.assignApplicationVersion")
+async def assign_application_version(here: Here, workflow_ids: list[str], application_version: str | None) -> list[str]:
+    """Let workflows that wait to be run go on with another version of the code; None: with any.
+
+    Return the ids of those that waited: what runs, or has ended, stays with its own.
+    """
+    refuse_in_transaction(here, "DBOS.assignApplicationVersion")
+    rings: list[Channel] = []
+
+    def work(conn: Conn) -> list[str]:
+        now_ms = here.ground.clock.now_ms()
+        rows = conn.run(ASSIGN, workflow_ids=list(workflow_ids), version=application_version, now=now_ms)
+        rings[:] = {queued(row.queue_name) for row in rows if row.queue_name}
+        return [row.workflow_uuid for row in rows]
+
+    moved: list[str] = await here.tx(work, rings=rings)
+    return moved
 
 
 @op("DBOS.setLatestApplicationVersion", blocks=True)

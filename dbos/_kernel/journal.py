@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import BigInteger, Integer, Text, and_, bindparam, exists, literal_column, select
 
+from dbos._kernel.extension import notes_of
 from dbos._kernel.job import HandOver, Settle
 from dbos._kernel.model import CANCELLED, PENDING, Recorded
 from dbos._kernel.plan import Op
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from dbos._kernel.bell import Channel
     from dbos._kernel.codec import Serializer
+    from dbos._kernel.extension import Note
     from dbos._kernel.job import Put
     from dbos._kernel.schema import Tables
     from dbos._kernel.statement import Conn
@@ -113,6 +115,17 @@ def record_statement(t: Tables, given: FromClause, *conditions: ColumnElement[bo
         .on_conflict_do_nothing()
         .returning(t.steps.c.workflow_uuid, t.steps.c.function_id)
     )
+
+
+@kind(3, rank=1, workflow_uuid=Text(), function_id=Integer(), kind=Text(), text=Text(), owner=Text())
+def NOTE(t: Tables, given: FromClause) -> Executable:
+    """What an extension keeps of a run of ours; the last word where it says more than one."""
+    columns = [name for name in NOTE.names if name != "owner"]
+    source = select(*(given.c[name] for name in columns)).where(held(t, given.c.workflow_uuid, given.c.owner))
+    insert = t.dialect.insert(t.notes).from_select(columns, source)
+    c = t.notes.c
+    key = [c.workflow_uuid, c.function_id, c.kind]
+    return insert.on_conflict_do_update(index_elements=key, set_={"text": insert.excluded.text}).returning(*key)  # type: ignore[no-any-return]  # as above
 
 
 @kind(2, rank=-1, workflow_uuid=Text(), owner=Text())
@@ -223,16 +236,30 @@ async def record_value(here: Here, step_id: int, name: str, value: Any, started_
     await commit(here, record(run, step_id, name, output=text, serialization=serializer.name(), started_ms=started_ms))
 
 
-async def commit_soon(here: Here, step: Entry) -> None:
+def noted(run: Run, notes: Iterable[Note]) -> list[Entry]:
+    """The rows of what an extension keeps. No text breaks the commit that it is in."""
+    return [
+        Entry(
+            NOTE, (run.workflow_id, step_id, kind, text.replace("\0", "␀").encode(errors="replace").decode(), run.owner)
+        )
+        for step_id, kind, text in notes
+    ]
+
+
+def _step_notes(run: Run, step_id: int, value: Any, error: Exception | None) -> list[Entry]:
+    return noted(run, notes_of(run, lambda observer: observer.step_notes(step_id, value, error)))
+
+
+async def commit_soon(here: Here, step: Entry, *others: Entry) -> None:
     """Write a step's record; where many write, hand it over and go on: not the code waits then, but the next effect."""
     run = here.run
     assert run is not None
     # A text that some database might refuse is better refused here, where the program can see which.
     plain = all(text is None or (len(text) < SHORT_TEXT and text.isascii()) for text in step.row[4:6])
     if not plain or not here.ground.store.lane.is_busy:
-        await commit(here, step)
+        await commit(here, step, *others)
         return
-    await promise(run, step, lambda: explain_refusal(run, step))
+    await promise(run, step, lambda: explain_refusal(run, step), *others)
 
 
 async def promise(
@@ -357,14 +384,12 @@ async def recorded(
         value = await body(here.within(StepStatus(step_id)))
     except Exception as error:
         text = codec.encode_error(error, serializer)
-        await commit_soon(
-            here, record(run, step_id, name, error=text, serialization=serializer.name(), started_ms=started_ms)
-        )
+        step = record(run, step_id, name, error=text, serialization=serializer.name(), started_ms=started_ms)
+        await commit_soon(here, step, *_step_notes(run, step_id, None, error))
         raise
     output = codec.encode(value, serializer, f"the output of step {name!r}")
-    await commit_soon(
-        here, record(run, step_id, name, output=output, serialization=serializer.name(), started_ms=started_ms)
-    )
+    step = record(run, step_id, name, output=output, serialization=serializer.name(), started_ms=started_ms)
+    await commit_soon(here, step, *_step_notes(run, step_id, value, None))
     return value
 
 

@@ -16,6 +16,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar
 
+from dbos._kernel.extension import installed
+
 T = TypeVar("T")
 H = TypeVar("H")
 P = ParamSpec("P")
@@ -111,8 +113,8 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def refuse_to_block(name: str) -> None:
-    """The one rule about sync calls inside a running event loop."""
-    if loop_is_running():
+    """The one rule about sync calls inside a running event loop, unless an extension sees to that."""
+    if loop_is_running() and installed() is None:
         raise RuntimeError(f"{name}() was called while an event loop is running. Use await {name}_async(...) instead.")
 
 

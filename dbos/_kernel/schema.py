@@ -126,7 +126,7 @@ class Tables:
         self.leases = self._leases()
         self.starts = self._starts()
         self.schedule_origins, self.debounces = self._schedule_origins(), self._debounces()
-        self.notes = self._notes()
+        self.attribute_rows, self.notes, self.sources = self._attribute_rows(), self._notes(), self._sources()
         later = MetaData(schema=self.schema)  # never created by us
         # Later releases have a table of queues; where it is missing we have one of our own, of the same columns.
         self.queues = self._queues("queues", later) if layout.split else self._queues("notebook_queues", self.metadata)
@@ -357,13 +357,35 @@ class Tables:
             Column("deadline", self._big),
         )
 
-    def _notes(self) -> Table:
+    def _attribute_rows(self) -> Table:
         """The attributes of workflows as JSON, where the shared table has no column for them."""
         return Table(
             "notebook_attributes",
             self.metadata,
             self._workflow(primary_key=True),
             Column("attributes", Text, nullable=False),
+        )
+
+    def _notes(self) -> Table:
+        """What an extension keeps of steps, and of workflows (as those of step 0): previews, prints, attempts."""
+        return Table(
+            "notebook_notes",
+            self.metadata,
+            self._workflow(primary_key=True),
+            Column("function_id", Integer, primary_key=True),
+            Column("kind", Text, primary_key=True),
+            Column("text", Text, nullable=False),
+        )
+
+    def _sources(self) -> Table:
+        """The source of each version of a workflow's code, where an extension knows it."""
+        return Table(
+            "notebook_sources",
+            self.metadata,
+            Column("version", Text, primary_key=True),
+            Column("workflow", Text, nullable=False),
+            Column("text", Text, nullable=False),
+            Column("created_at", self._big, nullable=False),
         )
 
     def _queues(self, name: str, metadata: MetaData) -> Table:
@@ -422,7 +444,7 @@ class Tables:
             return null().label("attributes")
         if self.layout.attributes == "column":
             return cast(self.status.c.attributes, Text).label("attributes")
-        c = self.notes.c
+        c = self.attribute_rows.c
         noted = select(c.attributes).where(c.workflow_uuid == self.status.c.workflow_uuid)
         return noted.correlate(self.status).scalar_subquery().label("attributes")
 

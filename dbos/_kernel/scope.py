@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dbos._kernel.bell import Bell, Channel
     from dbos._kernel.clock import Clock
     from dbos._kernel.codec import Codec, Serializer, WorkflowSerializationFormat
+    from dbos._kernel.extension import Observer
     from dbos._kernel.model import Recorded
     from dbos._kernel.statement import Conn, Entry
     from dbos._kernel.store import Store
@@ -122,6 +123,7 @@ class Run:
         "journal",
         "name",
         "notes",
+        "observer",
         "owner",
         "queue",
         "result",
@@ -156,6 +158,8 @@ class Run:
         self.is_over = self.is_waiting = False
         #: What operations keep for as long as the run lasts, each under a key of its own.
         self.notes: dict[Any, Any] = {}
+        #: Of the extension that is installed, if it watches this run.
+        self.observer: Observer | None = None
         self.result: Any = None
         self.failure: BaseException | None = None
 

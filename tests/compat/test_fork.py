@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dbos import DBOS, DBOSContextSetAuth, SetWorkflowID
-from dbos.error import DBOSNonExistentWorkflowError
+from dbos.error import DBOSException, DBOSNonExistentWorkflowError
 from tests.compat.acts import again, status_of, step_names
 from tests.compat.rows import INTERNAL_QUEUE, Rows
 from tests.conftest import App
@@ -257,3 +257,25 @@ def test_events_and_stream_values_before_the_cut_are_taken_over(app: App, hand: 
     entries = rows.run("SELECT value FROM {}streams WHERE workflow_uuid = :id", id=fork.workflow_id)
     assert ["new"] == [row.value for row in events]
     assert [{"old", "new"}] * 2 == [{row.value for row in found} for found in (history, entries)]
+
+
+def test_a_kept_step_may_have_come_to_something_else(app: App, hand: Hand) -> None:
+    """The rest is run with the value that is given for it."""
+    counted = run_original(app, hand)
+
+    fork = hand.do("fork_workflow", "w", 3, replacement_outputs={2: "mended"})
+
+    assert [10, "mended", 30, 40, 50] == fork.result()
+    assert [3, 4, 5] == counted.ran
+    assert [10, 20, 30, 40, 50] == hand.do("get_workflow_status", "w").output
+
+
+@pytest.mark.parametrize("step", [0, 3, 99])
+def test_only_a_kept_step_gets_another_output(app: App, hand: Hand, step: int) -> None:
+    run_original(app, hand)
+    before = len(hand.do("list_workflows"))
+
+    with pytest.raises(DBOSException, match=f"Step {step} cannot get another output"):
+        hand.do("fork_workflow", "w", 3, replacement_outputs={step: 1})
+
+    assert before == len(hand.do("list_workflows"))

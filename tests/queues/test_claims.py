@@ -44,6 +44,7 @@ def claim(conn: Conn, owner: str, most: int) -> list[Any]:
         owner=owner,
         executor_id=owner,
         version="v1",
+        versions=["v1"],
         now=1,
     )
 
@@ -126,6 +127,7 @@ WHOSE = {
     "owner": "o",
     "executor_id": "e",
     "version": "v1",
+    "versions": ["v1"],
     "now": 1,
     "most": 10,
 }
@@ -136,7 +138,7 @@ HOT: tuple[tuple[Statement, dict[str, Any], str], ...] = (
         {"queue": "q", "partition": "p1", **WHOSE},
         "idx_workflow_status_partition",
     ),
-    (WAITING, {"queue": "q", "version": "v1"}, "idx_workflow_status_in_flight"),
+    (WAITING, {"queue": "q", "versions": ["v1"]}, "idx_workflow_status_in_flight"),
     (flow.RUNNING, {"queue": "q"}, "idx_workflow_status_in_flight"),
     (flow.PARTITIONS, {"queue": "q", "after": "", "page": 10}, "idx_workflow_status_partition"),
     (transitions.PROMOTE, {"now": 1}, "idx_workflow_status_delayed"),

@@ -1,0 +1,92 @@
+"""For tools that stand around the runtime, as a notebook does: what they may take part in, and what they may ask.
+
+Install one `Extension` before anything is defined. It is asked for the version of each workflow's code, gives each
+run the function to call, and may watch runs and keep notes of them (`DBOS.list_notes`). None of its errors reaches
+a run.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from dbos._engine.handle import WorkflowHandle, WorkflowHandleAsync
+from dbos._engine.registry import NAME_ATTRIBUTE
+from dbos._faces.ambient import instance, registry
+from dbos._kernel.extension import Extension, Note, Observed, Observer, install, installed
+from dbos._kernel.model import STEP_WORKFLOW_PREFIX
+from dbos._kernel.scope import HERE
+
+__all__ = [
+    "Extension",
+    "Note",
+    "Observed",
+    "Observer",
+    "Place",
+    "WorkflowHandle",
+    "WorkflowHandleAsync",
+    "defined_versions",
+    "install",
+    "installed",
+    "is_defined",
+    "is_launched",
+    "name_of",
+    "place",
+    "review",
+    "running",
+]
+
+
+class Place(NamedTuple):
+    """Where code is: in which workflow, in which of its steps (None: in its body), and after how many of them."""
+
+    workflow_id: str
+    step_id: int | None
+    steps_taken: int
+
+
+def place() -> Place | None:
+    """Where the caller is; None outside of workflows. Cheap: asked for every line that is printed."""
+    here = HERE.get()
+    if here is None or here.run is None:
+        return None
+    return Place(here.run.workflow_id, None if here.step is None else here.step.step_id, here.run.steps_taken)
+
+
+def review() -> list[str]:
+    """Ask the extension for all versions again, because helpers may have changed; the names of what changed."""
+    return [spec.name for spec in registry.review()]
+
+
+def defined_versions() -> dict[str, str | None]:
+    """The names of the workflows that are defined here, each with the version of its code."""
+    return {name: spec.version for name, spec in dict(registry.workflows).items() if not _hidden(name)}
+
+
+def is_defined(name: str, version: str | None) -> bool:
+    """Whether work of this name and version finds its code in this process."""
+    if name not in registry.workflows:
+        return False
+    made = instance()
+    served = () if made is None or made.launched is None else made.launched.runtime.versions()
+    return version is None or version in served
+
+
+def is_launched() -> bool:
+    """Whether there is a runtime."""
+    made = instance()
+    return made is not None and made.launched is not None
+
+
+def running() -> list[str]:
+    """The ids of the workflows that run in this process now."""
+    made = instance()
+    return [] if made is None or made.launched is None else list(made.launched.runtime.runs)
+
+
+def name_of(fn: object) -> str | None:
+    """The name that a decorated function is recorded under; None for any other."""
+    return getattr(fn, NAME_ATTRIBUTE, None)
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(STEP_WORKFLOW_PREFIX)
