@@ -7,11 +7,14 @@ a run.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+from dbos._engine import rehearsal
 from dbos._engine.handle import WorkflowHandle, WorkflowHandleAsync
 from dbos._engine.registry import NAME_ATTRIBUTE
-from dbos._faces.ambient import instance, registry
+from dbos._engine.rehearsal import Rehearsal
+from dbos._faces.ambient import instance, registry, runtime
 from dbos._kernel.extension import Extension, Note, Observed, Observer, install, installed
 from dbos._kernel.model import STEP_WORKFLOW_PREFIX
 from dbos._kernel.scope import HERE
@@ -22,6 +25,7 @@ __all__ = [
     "Observed",
     "Observer",
     "Place",
+    "Rehearsal",
     "WorkflowHandle",
     "WorkflowHandleAsync",
     "defined_versions",
@@ -29,8 +33,10 @@ __all__ = [
     "installed",
     "is_defined",
     "is_launched",
+    "is_pinned",
     "name_of",
     "place",
+    "rehearse",
     "review",
     "running",
 ]
@@ -49,6 +55,8 @@ def place() -> Place | None:
     here = HERE.get()
     if here is None or here.run is None:
         return None
+    if here.ground.is_rehearsal:
+        return Place("", None, 0)
     return Place(here.run.workflow_id, None if here.step is None else here.step.step_id, here.run.steps_taken)
 
 
@@ -75,6 +83,20 @@ def is_launched() -> bool:
     """Whether there is a runtime."""
     made = instance()
     return made is not None and made.launched is not None
+
+
+def is_pinned() -> bool:
+    """Whether the configuration says what version all code has, because it does or because it is changed by patches."""
+    made = instance()
+    return made is not None and made.config.version is not None
+
+
+def rehearse(workflow_id: str, code: Callable[..., Any] | None = None) -> Rehearsal:
+    """Say whether a workflow's code, as it is now or as given, fits what it has recorded. Runs no step, writes no row.
+
+    Raises DBOSWorkflowFunctionNotFoundError where its code is not here, and DBOSNonExistentWorkflowError for an unknown id.
+    """
+    return rehearsal.rehearse(runtime(), workflow_id, code)
 
 
 def running() -> list[str]:

@@ -138,7 +138,7 @@ class Outside(Ground):
 
     # -- rings -------------------------------------------------------------------------------------------------
 
-    def expect_rings(self) -> None:
+    def expect_rings(self, until_ms: int | None) -> None:
         if self._ear is None:
             with self._lock:
                 if self._ear is None and not self._is_closed:

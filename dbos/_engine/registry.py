@@ -121,14 +121,14 @@ class Registry:
             return []
         with self._lock:
             for spec in list(self.workflows.values()):
-                if spec.version is None:
+                if spec.name.startswith(STEP_WORKFLOW_PREFIX):
                     continue
-                earlier, version = replace(spec), extension.version(spec.name, spec.fn)
-                if version != earlier.version:
-                    spec.version = version
-                    self._tell_apart(extension, spec, earlier)
-                    self.versions[str(earlier.version)] = earlier
+                earlier = replace(spec)
+                self._tell_apart(extension, spec, earlier)
+                if spec.version != earlier.version:
                     changed.append(spec)
+                    if earlier.version is not None:
+                        self.versions[earlier.version] = earlier
         if changed:
             self._changed()
         return changed

@@ -20,6 +20,7 @@ from weakref import WeakValueDictionary
 from dbos._engine.queue import INTERNAL, QueueSpec
 from dbos._engine.transitions import OWNER_ID_LENGTH
 from dbos._kernel.bell import stop
+from dbos._kernel.extension import installed
 from dbos._kernel.plan import Effect, arun, loop_is_running, run
 from dbos._kernel.pool import Pool
 from dbos._kernel.scope import HERE, Awaited, Ground, Here, Run
@@ -172,7 +173,7 @@ class Runtime(Ground):
         """Perform a plan beside: in a thread, or where its user code is async on this, the main or our own loop."""
         if not is_async:
             self.pool.submit(_perform_beside, plan)
-        elif on_this_loop and loop_is_running():
+        elif on_this_loop and loop_is_running() and installed() is None:  # else that loop may be held by a cell
             self._start_task(plan)
         else:
             try:

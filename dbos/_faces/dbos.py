@@ -115,6 +115,7 @@ class DBOS(Decorators, Operations, Scheduling):
             if launched is not None:
                 launched.end()
             raise
+        registry.review()
         if not is_latest:
             logs.logger.warning("Version %s of the application is not the latest one", settings.app_version)
         logs.logger.info(

@@ -38,6 +38,8 @@ class Ground:
         self.store, self.bell, self.clock, self.codec = store, bell, clock, codec
         self.executor_id, self.app_version = executor_id, app_version
 
+    #: Nothing is done here: code is only tried on what it has recorded.
+    is_rehearsal = False
     #: What the listener looks at every second, because other programs change it without a word.
     impatient: tuple[str, ...] = ("queue",)
 
@@ -60,7 +62,7 @@ class Ground:
     def look_around(self) -> None:
         """The listener takes a full look."""
 
-    def expect_rings(self) -> None:
+    def expect_rings(self, until_ms: int | None) -> None:
         """Somebody begins to wait: a client listens from now on. Its place at the bell is taken already."""
 
 
@@ -218,7 +220,7 @@ class Here:
         return Read(self.ground.store, work, self._patience)
 
     def wait(self, waiter: Waiter, until_ms: int | None = None) -> Wait:
-        self.ground.expect_rings()
+        self.ground.expect_rings(until_ms)
         return Wait(waiter, self.ground.clock, until_ms)
 
 
