@@ -8,7 +8,7 @@ from sqlalchemy import BigInteger, Text, bindparam, desc, select, update
 
 from dbos._kernel.bell import queued
 from dbos._kernel.journal import refuse_in_transaction
-from dbos._kernel.model import DELAYED, ENQUEUED, VersionInfo
+from dbos._kernel.model import CANCELLED, DEAD_LETTER, DELAYED, ENQUEUED, VersionInfo
 from dbos._kernel.naming import checked_id, new_id
 from dbos._kernel.plan import op
 from dbos._kernel.scope import Here
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 # Rung when a version is listed, or made the latest: schedules start the workflows of that one.
 CHANGED = ("version", "")
+
+# What may go on, and does not at the moment.
+MOVABLE = (CANCELLED, DEAD_LETTER, DELAYED, ENQUEUED)
 
 
 @statement
@@ -55,12 +58,12 @@ def PROMOTE_VERSION(t: Tables) -> Executable:
 
 @statement
 def ASSIGN(t: Tables) -> Executable:
-    """Let workflows that wait be run by another version."""
+    """Let workflows that neither run nor have ended for good be run by another version."""
     c = t.status.c
     return (
         update(t.status)
         .values(application_version=bindparam("version", type_=Text()), updated_at=bindparam("now", type_=BigInteger()))
-        .where(t.dialect.among(c.workflow_uuid, "workflow_ids"), one_of(c.status, (ENQUEUED, DELAYED)))
+        .where(t.dialect.among(c.workflow_uuid, "workflow_ids"), one_of(c.status, MOVABLE))
         .returning(c.workflow_uuid, c.queue_name)
     )
 
@@ -95,9 +98,10 @@ async def get_latest_application_version(here: Here) -> VersionInfo:
 
 @op("DBOS.assignApplicationVersion")
 async def assign_application_version(here: Here, workflow_ids: list[str], application_version: str | None) -> list[str]:
-    """Let workflows that wait to be run go on with another version of the code; None: with any.
+    """Let workflows go on with another version of the code; None: with any.
 
-    Return the ids of those that waited: what runs, or has ended, stays with its own.
+    They wait to be run, or were cancelled or given up and may be resumed. Return their ids: what runs, succeeded or
+    failed stays with its own.
     """
     refuse_in_transaction(here, "DBOS.assignApplicationVersion")
     rings: list[Channel] = []

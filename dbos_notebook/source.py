@@ -1,0 +1,348 @@
+"""`Source`: the only door to data. It wraps a client; its reads return frames, its actions change workflows.
+
+No value is unpickled by a read, but by `value` and where `decode=True` asks for it. Workflows are named by their id or
+by the beginning of it, if that tells which one is meant: an action on a workflow that is not there is an error here,
+while the runtime passes over it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+import dbos_notebook.accessor  # noqa: F401 - gives every frame its .dbos
+from dbos_notebook import frames
+from dbos_notebook.origin import ORIGIN, word_for
+from dbos_notebook.stored import LONGEST_STORED
+
+if TYPE_CHECKING:
+    from dbos import DBOSClient, WorkflowSchedule, WorkflowStatus
+
+# So many ids go into one question: databases bound the number of parameters.
+CHUNK = 5_000
+# So many workflows whose id begins with a word are looked at, the oldest first: a parent is older than its children.
+MOST_MATCHES = 200
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+# The kinds of notes that are shown of a workflow, and of its steps.
+RUN_KINDS = ["code", "error", "input", "output"]
+STEP_KINDS = ["attempts", "error", "input", "output", "printed"]
+LIMITS = ("concurrency", "worker_concurrency")
+
+
+class NotFoundError(LookupError):
+    """There is no workflow, step or schedule of that name, or several whose id begins so."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class Source:
+    """The workflows of one database, as frames, and what can be done to them."""
+
+    def __init__(self, client: DBOSClient) -> None:
+        self.client = client
+        self._word = word_for(self)
+
+    def __repr__(self) -> str:
+        return f"<Source {self.client!r}>"
+
+    # -- reads: workflows --------------------------------------------------------------------------------------
+
+    def runs(
+        self, *, since: timedelta | str | None = None, values: bool = True, decode: bool = False, **filters: Any
+    ) -> pd.DataFrame:
+        """Workflows that match every condition of `DBOS.list_workflows`, the newest first; see `WorkflowFilter`.
+
+        `since` is how far back to look, such as "24h" or a timedelta. Without `values` the previews of inputs and
+        outcomes are left out, which is faster. With `decode` the columns `input`, `output` and `error` hold the
+        values themselves, which are unpickled for that.
+        """
+        wanted = {"sort_desc": True, **filters, "load_input": decode, "load_output": decode}
+        if since is not None:
+            if wanted.get("start_time") is not None:
+                raise ValueError("give since or start_time, not both")
+            wanted["start_time"] = (datetime.now(UTC) - span_of(since)).isoformat()
+        for bound in ("start_time", "end_time"):
+            if isinstance(wanted.get(bound), datetime):
+                wanted[bound] = wanted[bound].isoformat()
+        return self._runs_frame(self.client.list_workflows(**wanted), values=values, decode=decode)
+
+    def _runs_frame(self, found: list[WorkflowStatus], *, values: bool, decode: bool = False) -> pd.DataFrame:
+        ids = [each.workflow_id for each in found]
+        stored, notes = {}, frames.Notes()
+        if values:
+            notes = self._notes(ids, RUN_KINDS)
+            stored = {
+                each.workflow_id: each
+                for part in _chunks(ids)
+                for each in self.client.list_values(part, longest=LONGEST_STORED)
+            }
+        made = frames.runs_frame(found, stored, notes)
+        if decode:
+            for name in ("input", "output", "error"):
+                made[name] = _objects(made.index, [getattr(each, name) for each in found])
+        return self._mine(made)
+
+    def run(self, workflow_id: str) -> WorkflowStatus:
+        """One workflow, its values not loaded; `workflow_id` may be the beginning of its id."""
+        (found,) = self._found([workflow_id])
+        return found
+
+    def family(self, *workflow_ids: str) -> pd.DataFrame:
+        """Workflows with everything related: who started them, what they started, and all forks of these."""
+        known = {each.workflow_id: each for each in self._found(workflow_ids)}
+        fresh = list(known.values())
+        while fresh:
+            ids = [each.workflow_id for each in fresh]
+            above = {above for each in fresh for above in (each.parent_workflow_id, each.forked_from) if above}
+            related = [*self._listed(workflow_ids=sorted(above - known.keys()))]
+            for relation in ("parent_workflow_id", "forked_from"):
+                related += self._listed(**{relation: ids})
+            fresh = list({each.workflow_id: each for each in related if each.workflow_id not in known}.values())
+            known |= {each.workflow_id: each for each in fresh}
+        ordered = sorted(known.values(), key=lambda each: (each.created_at or 0, each.workflow_id))
+        return self._runs_frame(ordered, values=False)
+
+    def steps(self, *workflow_ids: str, decode: bool = False) -> pd.DataFrame:
+        """The steps of these workflows, also those that a running one has begun. For `decode` see `runs`."""
+        found = self._found(workflow_ids)
+        ids = [each.workflow_id for each in found]
+        listed = [each for part in _chunks(ids) for each in self.client.list_steps(part, longest=LONGEST_STORED)]
+        running = [each.workflow_id for each in found if each.status in frames.UNFINISHED]
+        made = frames.steps_frame(listed, self._notes(ids, STEP_KINDS), running)
+        if decode:
+            of = {(each, step["function_id"]): step for each in ids for step in self.client.list_workflow_steps(each)}
+            for name in ("output", "error"):
+                made[name] = _objects(made.index, [of[key][name] if key in of else None for key in made.index])
+        return self._mine(made)
+
+    def value(self, workflow_id: str, step: int | None = None) -> Any:
+        """The one value that a step returned, or the workflow itself; an error that was raised is returned.
+
+        It is unpickled, which may run code: only ask for values of programs you trust.
+        """
+        found = self.run(workflow_id)
+        if step is None:
+            (whole,) = self.client.list_workflows(workflow_ids=[found.workflow_id])
+            return whole.output if whole.error is None else whole.error
+        recorded = self.client.get_step(found.workflow_id, int(step))
+        if recorded is None:
+            raise NotFoundError(f"workflow {found.workflow_id} has no record of step {step}")
+        return recorded["output"] if recorded["error"] is None else recorded["error"]
+
+    def arguments(self, workflow_id: str) -> Any:
+        """The arguments of a workflow as `{"args": ..., "kwargs": ...}`; unpickled, see `value`."""
+        (whole,) = self.client.list_workflows(workflow_ids=[self.run(workflow_id).workflow_id])
+        return whole.input
+
+    # -- reads: what belongs to workflows ----------------------------------------------------------------------
+
+    def events(self, *workflow_ids: str) -> pd.DataFrame:
+        """The events of these workflows, with their present values."""
+        ids = self._ids(workflow_ids)
+        return self._mine(frames.events_frame(self.client.list_events(ids, longest=LONGEST_STORED)))
+
+    def messages(self, *workflow_ids: str) -> pd.DataFrame:
+        """What was sent to these workflows, received or not."""
+        ids = self._ids(workflow_ids)
+        return self._mine(frames.messages_frame(self.client.list_messages(ids, longest=LONGEST_STORED)))
+
+    def streams(self, *workflow_ids: str) -> pd.DataFrame:
+        """What the streams of these workflows hold; the mark that closes a stream has `closes`."""
+        ids = self._ids(workflow_ids)
+        return self._mine(frames.streams_frame(self.client.list_stream_entries(ids, longest=LONGEST_STORED)))
+
+    def printed(self, workflow_id: str) -> pd.DataFrame:
+        """What a workflow and its steps printed, in the order of the steps."""
+        ids = self._ids([workflow_id])
+        return self._mine(frames.prints_frame(self.client.list_notes(ids, ["printed", "printed_after"])))
+
+    def tracebacks(self, workflow_id: str) -> dict[int, str]:
+        """The tracebacks of a workflow's steps that failed, by their numbers; its own at 0."""
+        return {each.step_id: each.text for each in self.client.list_notes([workflow_id], ["error"])}
+
+    # -- reads: what belongs to the database -------------------------------------------------------------------
+
+    def queues(self) -> pd.DataFrame:
+        """Queues that are registered or not empty, with what waits and runs."""
+        settings = {}
+        for each in self.client.list_queues():
+            limiter = each.limiter or {}
+            limits = [getattr(each, name) for name in LIMITS]
+            rate = (limiter.get("limit"), limiter.get("period"))
+            settings[each.name] = (*limits, *rate, each.priority_enabled, each.partition_queue)
+        return self._mine(frames.queues_frame(settings, self.client.list_backlogs()))
+
+    def schedules(self, upcoming: int = 10) -> pd.DataFrame:
+        """Schedules; so many of the next moments of each are in `.attrs["next_fires"]`, in its zone."""
+        fires = self.client.list_fire_times(number=upcoming)
+        return self._mine(frames.schedules_frame(self.client.list_schedules(), fires))
+
+    def versions(self) -> pd.DataFrame:
+        """Versions of the application, the latest first, and how many workflows there are of each."""
+        listed, counts = self.client.list_application_versions(), self.client.count_by_version()
+        return self._mine(frames.versions_frame(listed, counts))
+
+    def sources(self, versions: str | Sequence[str]) -> pd.DataFrame:
+        """The source of these versions of workflows (the column `code` of runs), as far as it was kept."""
+        wanted = [versions] if isinstance(versions, str) else [each for each in versions if isinstance(each, str)]
+        return self._mine(frames.sources_frame(self.client.list_sources(wanted)))
+
+    # -- actions -----------------------------------------------------------------------------------------------
+
+    def cancel(self, *workflow_ids: str) -> list[str]:
+        """Cancel workflows, and return their ids. Those that have ended stay as they are."""
+        ids = self._ids(workflow_ids)
+        self.client.cancel_workflows(ids)
+        return ids
+
+    def resume(self, *workflow_ids: str, new_code: bool = False) -> list[str]:
+        """Let workflows go on at their first incomplete step, and return their ids.
+
+        With `new_code` by the code that is defined now, whatever they began with.
+        """
+        ids = self._ids(workflow_ids)
+        if new_code:
+            self.client.assign_application_version(ids, None)
+        self.client.resume_workflows(ids)
+        return ids
+
+    def fork(
+        self,
+        workflow_id: str,
+        step: int | str | None = None,
+        *,
+        version: str | None = None,
+        outputs: dict[int, Any] | None = None,
+    ) -> str:
+        """Start a new workflow that keeps the steps before `step` and runs the rest anew; return its id.
+
+        `step` is a number, or the name of a step, whose first one is meant. Without it, it is the step that failed, else
+        the first that is not complete. `version` names the code that may run it, and `outputs` what kept steps shall
+        have returned instead.
+        """
+        found = self.run(workflow_id)
+        cut = self.step_to_fork_from(found.workflow_id, step)
+        forked = self.client.fork_workflow(
+            found.workflow_id, cut, application_version=version, replacement_outputs=outputs
+        )
+        return forked.workflow_id
+
+    def step_to_fork_from(self, workflow_id: str, step: int | str | None = None) -> int:
+        """The number of a step that is given by its name; without one, of the step that failed or else comes next."""
+        if step is not None and not isinstance(step, str):
+            return int(step)  # numbers out of frames are no ints
+        steps = self.client.list_steps([workflow_id], longest=0)
+        if step is None:
+            failed = [each.step_id for each in steps if each.failed]
+            return failed[-1] if failed else max((each.step_id for each in steps), default=0) + 1
+        for each in steps:
+            if each.name == step:
+                return each.step_id
+        known = ", ".join(dict.fromkeys(each.name for each in steps)) or "none"
+        raise NotFoundError(f"workflow {workflow_id} has no step {step!r}; its steps: {known}")
+
+    def delete(self, *workflow_ids: str) -> list[str]:
+        """Delete workflows with everything that belongs to them, and return their ids."""
+        ids = self._ids(workflow_ids)
+        self.client.delete_workflows(ids)
+        return ids
+
+    def send(self, workflow_id: str, message: Any, topic: str | None = None) -> None:
+        """Send a message to a workflow."""
+        self.client.send(self.run(workflow_id).workflow_id, message, topic)
+
+    def trigger(self, schedule: str) -> str:
+        """Start the workflow of a schedule now, and return its id."""
+        return self.client.trigger_schedule(self._schedule(schedule)["schedule_name"]).workflow_id
+
+    def backfill(self, schedule: str, start: datetime, end: datetime) -> list[str]:
+        """Start what a schedule would have started between two moments, and return the ids of all of it."""
+        name = self._schedule(schedule)["schedule_name"]
+        return [each.workflow_id for each in self.client.backfill_schedule(name, start, end)]
+
+    def pause(self, schedule: str) -> None:
+        """Let a schedule not fire until it is unpaused."""
+        self.client.pause_schedule(self._schedule(schedule)["schedule_name"])
+
+    def unpause(self, schedule: str) -> None:
+        """Let a paused schedule fire again, from now on."""
+        self.client.resume_schedule(self._schedule(schedule)["schedule_name"])
+
+    # -- finding -----------------------------------------------------------------------------------------------
+
+    def _schedule(self, name: str) -> WorkflowSchedule:
+        found = self.client.get_schedule(name)
+        if found is None:
+            names = ", ".join(each["schedule_name"] for each in self.client.list_schedules()) or "none"
+            raise NotFoundError(f"there is no schedule {name!r}; there are: {names}")
+        return found
+
+    def _ids(self, workflow_ids: Iterable[str]) -> list[str]:
+        return [each.workflow_id for each in self._found(workflow_ids)]
+
+    def _found(self, workflow_ids: Iterable[str]) -> list[WorkflowStatus]:
+        """The workflows of these ids or beginnings of ids, each once."""
+        asked = list(dict.fromkeys(_checked(each) for each in workflow_ids))
+        of = {each.workflow_id: each for each in self._listed(workflow_ids=asked)}
+        found = (of.get(each) or self._begins(each) for each in asked)
+        return list({each.workflow_id: each for each in found}.values())
+
+    def _begins(self, prefix: str) -> WorkflowStatus:
+        matches = self._listed(workflow_id_prefix=prefix, limit=MOST_MATCHES) if prefix else []
+        # The ids of children begin with that of their parent: it is the parent that is meant, or none if it is gone.
+        matches = [each for each in matches if not (each.parent_workflow_id or "").startswith(prefix)]
+        if len(matches) == 1:
+            return matches[0]
+        if not matches:
+            raise NotFoundError(f"there is no workflow {prefix!r}, and none whose id begins so")
+        some = ", ".join(each.workflow_id for each in matches[:2])
+        raise NotFoundError(f"several workflows have ids that begin with {prefix!r}: {some}, ...; write more of it")
+
+    def _listed(self, **filters: Any) -> list[WorkflowStatus]:
+        """Workflows without their values; a long list of words is asked for in parts."""
+        long = next((name for name, words in filters.items() if isinstance(words, list)), None)
+        parts = [filters] if long is None else [{**filters, long: part} for part in _chunks(filters[long])]
+        return [
+            each for part in parts for each in self.client.list_workflows(load_input=False, load_output=False, **part)
+        ]
+
+    def _notes(self, ids: list[str], kinds: list[str]) -> frames.Notes:
+        return frames.Notes(each for part in _chunks(ids) for each in self.client.list_notes(part, kinds))
+
+    def _mine(self, made: pd.DataFrame) -> pd.DataFrame:
+        made.attrs[ORIGIN] = self._word
+        return made
+
+
+def span_of(text: timedelta | str) -> timedelta:
+    """How long "90s", "30m", "24h", "7d" or "1d12h" is."""
+    if isinstance(text, timedelta):
+        return text
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([smhdw])", text)
+    if not parts or re.sub(r"(\d+(?:\.\d+)?)\s*[smhdw]\s*", "", text).strip():
+        raise ValueError(f"{text!r} is no span of time; write one such as 90s, 30m, 24h, 7d or 1d12h")
+    return sum((timedelta(**{UNITS[unit]: float(number)}) for number, unit in parts), timedelta())
+
+
+def _checked(workflow_id: object) -> str:
+    if not isinstance(workflow_id, str):
+        raise TypeError(f"the id of a workflow is a text, not {workflow_id!r}")
+    return workflow_id
+
+
+def _chunks(ids: list[str]) -> Iterator[list[str]]:
+    return (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))
+
+
+def _objects(index: pd.Index, values: list[Any]) -> pd.Series:
+    """A column of any values, whatever pandas would make of them."""
+    column = np.empty(len(values), dtype=object)
+    for place, value in enumerate(values):
+        column[place] = value
+    return pd.Series(column, index=index, dtype=object)
