@@ -1,0 +1,1 @@
+"""Cells: what they define, what their code prints, and which runs wait for them."""

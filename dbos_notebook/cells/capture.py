@@ -1,0 +1,79 @@
+"""Prints belong to their step: what a workflow prints is kept with the step that printed it, in every front end.
+
+What runs beside the notebook prints nowhere else, for there is no cell that it belongs to. A workflow that is called
+in a cell prints there too, as one expects.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from dbos import extension
+from dbos.extension import Place
+
+# Of one step, or of the body between two steps, no more is kept.
+MOST_TEXT = 64_000
+
+Sink = Callable[[Place, str], None]
+
+
+class Printed:
+    """What one place has printed, up to a limit that is named where it is met."""
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+        self._size = 0
+        self._left_out = 0
+
+    def add(self, text: str) -> None:
+        room = MOST_TEXT - self._size
+        if room > 0:
+            self._parts.append(text[:room])
+        self._size += len(text)
+        self._left_out += max(len(text) - max(room, 0), 0)
+
+    @property
+    def text(self) -> str:
+        end = f"\n... {self._left_out:,} more characters were printed and not kept" if self._left_out else ""
+        return "".join(self._parts) + end
+
+
+class Tap:
+    """Stands in for a stream: what a workflow writes goes to its step, everything else where it went before."""
+
+    def __init__(self, stream: TextIO, sink: Sink) -> None:
+        self.stream, self._sink = stream, sink
+
+    def write(self, text: str) -> int:
+        place = extension.place()
+        if place is None:
+            return self.stream.write(text)
+        self._sink(place, text)
+        if threading.current_thread() is threading.main_thread():
+            self.stream.write(text)
+        return len(text)
+
+    def writelines(self, lines: Any) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+class Capture:
+    """The taps on this process's streams, for as long as the extension is loaded."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._taps = {name: Tap(getattr(sys, name), sink) for name in ("stdout", "stderr")}
+        for name, tap in self._taps.items():
+            setattr(sys, name, tap)
+
+    def close(self) -> None:
+        """Put the streams back, unless somebody else stands in for them now."""
+        for name, tap in self._taps.items():
+            if getattr(sys, name) is tap:
+                setattr(sys, name, tap.stream)

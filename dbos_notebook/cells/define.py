@@ -1,0 +1,148 @@
+"""`%%workflow`: a cell of plain functions becomes a workflow and its steps, without a decorator."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import shlex
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, cell_magic, magics_class, no_var_expand
+
+from dbos import DBOS, Queue, WorkflowHandle, extension
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+Function = Callable[..., Any]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        raise UsageError(f"%%workflow: {message}. %%workflow --help tells the options.")
+
+    def exit(self, status: int = 0, message: str | None = None) -> Any:
+        raise _Told
+
+
+class _Told(Exception):  # noqa: N818 - not an error: the help was printed
+    """Nothing else is to be done."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of `%%workflow`."""
+    made = _Parser(
+        prog="%%workflow",
+        description="Register the last function of the cell as a workflow, and the others as its steps.",
+        epilog="example:\n  %%workflow --name nightly --retries 2\n  def load(day): ...\n  def nightly(day): return load(day)",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--name", help="the workflow's name, if it is not the function's")
+    made.add_argument("--queue", help="NAME.start(...) puts it on this queue, which is made if there is none")
+    made.add_argument("--retries", type=int, default=0, help="try a step that fails so many times again")
+    made.add_argument(
+        "--interval", type=float, default=1.0, help="seconds before the first of these; each waits twice as long"
+    )
+    made.add_argument("--schedule", help="start it by the clock, as cron writes it: '0 2 * * *'")
+    return made
+
+
+@magics_class
+class WorkflowMagic(Magics):
+    """`%%workflow`."""
+
+    @no_var_expand
+    @cell_magic
+    def workflow(self, line: str, cell: str) -> None:
+        """Register the last function of the cell as a workflow, and the others as its steps; `--help` for options."""
+        shell: Any = self.shell
+        try:
+            options = parser().parse_args(shlex.split(line))
+        except _Told:
+            return
+        names = functions_of(shell.transform_cell(cell))
+        if options.retries < 0:
+            raise UsageError("%%workflow: --retries must not be negative")
+        result = shell.run_cell(cell, store_history=False)
+        if result.error_in_exec is None and result.error_before_exec is None:
+            define(shell.user_ns, names, options)
+
+
+def functions_of(text: str) -> list[str]:
+    """The names of the functions of a cell, in their order; a UsageError if there are none."""
+    names = functions_in(text)
+    if not names:
+        raise UsageError(
+            "%%workflow: the cell has no function. Its last one becomes the workflow, the others its steps."
+        )
+    return names
+
+
+def functions_in(text: str) -> list[str]:
+    """The names of the functions that a cell defines, in their order."""
+    try:
+        tree = ast.parse(text)
+    except SyntaxError as error:
+        raise UsageError(f"the cell is no Python: {error}") from None
+    names = [node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    return list(dict.fromkeys(names))
+
+
+# How each function that `%%workflow` made was decorated: for when it is mended as a plain function.
+_decorators: dict[str, Callable[[Function], Function]] = {}
+
+
+def define(names: dict[str, Any], functions: list[str], options: argparse.Namespace) -> None:
+    """Decorate these functions where they stand."""
+    *steps, workflow = functions
+    retries = {"retries_allowed": True, "max_attempts": options.retries + 1} if options.retries else {}
+    title = options.name or workflow
+
+    def as_workflow(fn: Function) -> Function:
+        made: Any = DBOS.workflow(name=title)(fn)
+        made.start = _starter(made, options.queue)
+        return cast("Function", made)
+
+    for name in steps:
+        _decorators[name] = DBOS.step(interval_seconds=options.interval, **retries)
+    _decorators[workflow] = as_workflow
+    for name in functions:
+        names[name] = _decorators[name](names[name])
+    if options.schedule:
+        made = names[workflow]
+        DBOS.apply_schedules(
+            [{"schedule_name": title, "workflow_fn": made, "schedule": options.schedule, "context": None}]
+        )
+
+
+def mend(names: dict[str, Any], before: dict[str, Any], functions: list[str]) -> None:
+    """A cell has defined these as plain functions: what was a step or workflow before is one again."""
+    for name in functions:
+        if extension.name_of(before.get(name)) is not None and extension.name_of(names[name]) is None:
+            names[name] = _decorators.get(name, DBOS.step())(names[name])
+
+
+def _starter(workflow: Function, queue: str | None) -> Callable[..., WorkflowHandle[Any]]:
+    if queue is not None:
+        Queue(queue)
+
+    def start(*args: Any, **kwargs: Any) -> WorkflowHandle[Any]:
+        """Start it beside, or put it on its queue; the handle."""
+        if queue is not None:
+            return DBOS.enqueue_workflow(queue, workflow, *args, **kwargs)
+        return DBOS.start_workflow(workflow, *args, **kwargs)
+
+    return start
+
+
+def register(shell: InteractiveShell) -> None:
+    """Offer the magic."""
+    add: Any = shell.register_magics
+    add(WorkflowMagic(shell=shell))
+
+
+def unregister(shell: InteractiveShell) -> None:
+    """Take it back."""
+    shell.magics_manager.magics["cell"].pop("workflow", None)

@@ -1,0 +1,205 @@
+"""Watching runs: each step's arguments, attempts, prints and errors, and the exact code that ran.
+
+What is noted travels with the run's own records. Values become previews here, where they are at home, so that
+nobody needs to unpickle them to look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import json
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from dbos import DBOS, extension
+from dbos.extension import Note, Observed, Observer, Place
+from dbos_notebook.cells import crash
+from dbos_notebook.cells.capture import Printed
+from dbos_notebook.cells.code import Cells, Code, hashed, held
+from dbos_notebook.views.values import preview
+
+# The version, in a notebook, of what is not told apart: steps that are enqueued by themselves.
+GENERAL_VERSION = "notebook"
+
+# How long the stop button may wait for the cancelled run to be written.
+STOP_SECONDS = 2.0
+MOST_TRACEBACK = 8_000
+
+
+@dataclass
+class _Step:
+    name: str = ""
+    input: str = ""
+    error: str = ""
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+
+
+class RunObserver(Observer):
+    """One run."""
+
+    def __init__(self, run: Observed, code: str, forget: Callable[[str], None]) -> None:
+        self._run, self._forget = run, forget
+        self._steps: dict[int, _Step] = {}
+        self._printed: dict[tuple[str, int], Printed] = {}
+        self._lock = threading.Lock()
+        self._first: list[Note] = [Note(0, "code", code), Note(0, "input", arguments(run.fn, run.args, run.kwargs))]
+
+    def printed(self, place: Place, text: str) -> None:
+        """Something was printed at that place."""
+        key = ("printed_after", place.steps_taken) if place.step_id is None else ("printed", place.step_id)
+        with self._lock:
+            self._printed.setdefault(key, Printed()).add(text)
+
+    def attempt(self, step_id: int, name: str, fn: Callable[..., Any]) -> Callable[..., Any]:
+        if inspect.iscoroutinefunction(fn):
+
+            @functools.wraps(fn)
+            async def call_async(*args: Any, **kwargs: Any) -> Any:
+                with self._attempt(step_id, name, fn, args, kwargs):
+                    return await fn(*args, **kwargs)
+
+            return call_async
+
+        @functools.wraps(fn)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with self._attempt(step_id, name, fn, args, kwargs):
+                return fn(*args, **kwargs)
+
+        return call
+
+    @contextmanager
+    def _attempt(
+        self, step_id: int, name: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Iterator[None]:
+        step = self._steps.setdefault(step_id, _Step(name, arguments(fn, args, kwargs)))
+        attempt: dict[str, Any] = {"started": _now_ms(), "ended": None, "error": None}
+        step.attempts.append(attempt)
+        try:
+            yield
+            crash.pass_by(name)
+        except Exception as error:
+            attempt["error"] = preview(error)
+            step.error = traceback_text(error)
+            raise
+        finally:
+            attempt["ended"] = _now_ms()
+
+    def step_notes(self, step_id: int, value: Any, error: BaseException | None) -> Iterable[Note]:
+        step = self._steps.pop(step_id, None)
+        if step is not None:
+            yield Note(step_id, "input", step.input)
+            yield Note(step_id, "attempts", json.dumps(step.attempts))
+            if error is not None:
+                yield Note(step_id, "error", step.error)
+        if error is None:
+            yield Note(step_id, "output", preview(value))
+        yield from self._kept()
+
+    def last_notes(self, value: Any, error: BaseException | None) -> Iterable[Note]:
+        if error is None:
+            yield Note(0, "output", preview(value))
+        else:
+            yield Note(0, "error", traceback_text(error))
+        yield from self._kept()
+
+    def _kept(self) -> list[Note]:
+        with self._lock:
+            first, self._first = self._first, []
+            # What was printed is told again with more of it, so it stays.
+            printed = [Note(step_id, kind, each.text) for (kind, step_id), each in self._printed.items()]
+            taken = max((step_id for _, step_id in self._printed), default=0)
+            self._printed = {key: each for key, each in self._printed.items() if key[1] >= taken}
+        return [*first, *printed]
+
+    def interrupted(self, interrupt: BaseException) -> None:
+        """The stop button: the run is cancelled, which is a state that everybody knows and that can be resumed."""
+        is_stop = isinstance(interrupt, (KeyboardInterrupt, asyncio.CancelledError))
+        if not is_stop or threading.current_thread() is not threading.main_thread():
+            return
+        at = next((f" in step {step_id} {step.name}" for step_id, step in self._steps.items()), "")
+        is_done = threading.Event()
+
+        def stop() -> None:
+            DBOS.cancel_workflow(self._run.workflow_id)
+            DBOS.update_workflow_attributes(self._run.workflow_id, {"interrupted": f"stopped{at}"}, merge=True)
+            is_done.set()
+
+        threading.Thread(target=stop, name="dbos-notebook-stop", daemon=True).start()
+        is_done.wait(STOP_SECONDS)
+
+    def left(self) -> None:
+        self._forget(self._run.workflow_id)
+
+
+class CellExtension(extension.Extension):
+    """What the notebook takes part in."""
+
+    def __init__(self, cells: Cells, launch: Callable[[], None]) -> None:
+        self.cells, self._launch = cells, launch
+        self._observers: dict[str, RunObserver] = {}
+        self._kept: set[str] = set()
+
+    def version(self, name: str, fn: Callable[..., Any]) -> str | None:
+        if extension.is_pinned() and DBOS.application_version != GENERAL_VERSION:
+            return None  # who launched it says what the version is
+        return Code(self.cells, fn).version
+
+    def earlier_code(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        return held(fn, self.cells.before)
+
+    def code(self, fn: Callable[..., Any], version: str | None) -> Callable[..., Any]:
+        return held(fn, dict(fn.__globals__))
+
+    def wanted(self) -> None:
+        self._launch()
+
+    def observe(self, run: Observed) -> RunObserver:
+        text = Code(self.cells, run.fn).text
+        code = hashed(text)
+        if code not in self._kept:
+            DBOS.keep_source(code, run.name, text)
+            self._kept.add(code)
+        observer = self._observers[run.workflow_id] = RunObserver(run, code, self._forget)
+        return observer
+
+    def printed(self, place: Place, text: str) -> None:
+        """What a workflow prints goes to its observer."""
+        observer = self._observers.get(place.workflow_id)
+        if observer is not None:
+            observer.printed(place, text)
+
+    def _forget(self, workflow_id: str) -> None:
+        self._observers.pop(workflow_id, None)
+
+
+def arguments(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """The arguments of a call as text, with their names."""
+    try:
+        given = dict(inspect.signature(fn).bind(*args, **kwargs).arguments)
+    except (TypeError, ValueError):
+        given = {**{f"arg{number}": value for number, value in enumerate(args)}, **kwargs}
+    return ", ".join(f"{name}={preview(value)}" for name, value in given.items() if name not in {"self", "cls"})
+
+
+def traceback_text(error: BaseException) -> str:
+    """The traceback without the runtime's own frames: what the user wrote."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "/dbos/" not in frame.filename.replace("\\", "/")
+    ]
+    kept = [frame for frame in frames if "/dbos_notebook/" not in frame.filename.replace("\\", "/")]
+    lines = ["Traceback (most recent call last):\n", *traceback.format_list(kept)] if kept else []
+    text = "".join([*lines, *traceback.format_exception_only(error)])
+    return text if len(text) <= MOST_TRACEBACK else f"{text[:MOST_TRACEBACK]}\n..."
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

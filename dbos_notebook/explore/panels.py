@@ -1,0 +1,132 @@
+"""The two other parts of the explorer: schedules, and what becomes of runs when their code changes."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import ipywidgets as widgets
+
+from dbos_notebook.explore.actions import Backfill, Pause, Resume, Trigger, Unpause, guard
+from dbos_notebook.explore.parts import Desk, Doer, area, bar, dropdown, offer, text
+from dbos_notebook.explore.state import NOT_CHECKED, FitRow, PickedWorkflow, State
+from dbos_notebook.views.html import element, escape, line, page, pre, status_mark, table
+from dbos_notebook.views.words import count, short
+
+
+class SchedulePanel:
+    """The schedules; one of them can be triggered, backfilled, paused and let go on."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.table = widgets.HTML()
+        self.schedule = dropdown("schedule", [], "280px")
+        now = datetime.now().astimezone().replace(microsecond=0, second=0)
+        self.start, self.end = _moment("from", now - timedelta(days=1)), _moment("to", now)
+        self.trigger = Doer(desk, Trigger, lambda: Trigger(self.schedule.value) if self.schedule.value else None)
+        self.pause = Doer(desk, Pause, lambda: Pause(self.schedule.value) if self.schedule.value else None)
+        self.unpause = Doer(desk, Unpause, lambda: Unpause(self.schedule.value) if self.schedule.value else None)
+        self.backfill = Doer(desk, Backfill, self._backfilling)
+        self._paused: frozenset[str] = frozenset()
+        for control in (self.schedule, self.start, self.end):
+            control.observe(lambda _: self._refresh(), names=["value"])
+        self._forms = area(
+            bar(self.schedule, self.trigger.button, self.pause.button, self.unpause.button),
+            bar(self.start, self.end, self.backfill.button),
+        )
+        self.box = widgets.VBox([self.table, self._forms])
+
+    def _backfilling(self) -> Backfill | None:
+        if not (self.schedule.value and self.start.value and self.end.value):
+            return None
+        return Backfill(self.schedule.value, self.start.value, self.end.value)
+
+    def draw(self, state: State) -> None:
+        self.box.layout.display = None if state.look.section == "schedules" else "none"
+        if state.look.section != "schedules":
+            return
+        self.table.value = state.table
+        self._forms.layout.display = None if state.schedules else "none"
+        names = [each.name for each in state.schedules]
+        chosen = self.schedule.value if self.schedule.value in names else next(iter(names), None)
+        offer(self.schedule, [(line(name, 40), name) for name in names], chosen)
+        self._paused = frozenset(each.name for each in state.schedules if each.status == "PAUSED")
+        self._refresh()
+
+    def _refresh(self) -> None:
+        is_paused = self.schedule.value in self._paused
+        self.pause.refresh(not is_paused)
+        self.unpause.refresh(is_paused)
+        self.trigger.refresh()
+        self.backfill.refresh()
+
+
+class PatchPanel:
+    """A workflow whose code changes: its runs beside the newest code, and the lines that keep old runs going."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.workflow = dropdown("workflow", [], "320px")
+        self.patch = text("patch", "name of the change", "240px")
+        self.table, self.guard = widgets.HTML(), widgets.HTML()
+        self._fits: tuple[FitRow, ...] = ()
+        self.resume = Doer(desk, Resume, self._resuming)
+        desk.on_change(self.workflow, lambda name: PickedWorkflow(name or ""))
+        self.patch.observe(lambda _: self._say_guard(), names=["value"])
+        self._say_guard()
+        self.box = widgets.VBox([bar(self.workflow), self.table, area(bar(self.patch, self.resume.button), self.guard)])
+
+    def _resuming(self) -> Resume | None:
+        stopped = {"CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"}
+        fitting = [each.run for each in self._fits if each.obstacle is None and each.run.status in stopped]
+        return Resume(tuple(run.workflow_id for run in fitting)) if fitting else None
+
+    def _say_guard(self) -> None:
+        name = self.patch.value.strip() or "what-changed"
+        before = element("div", "Put this around what changed: runs in flight take the old way, new ones the new way.")
+        self.guard.value = page(before, pre(guard(name)))
+
+    def draw(self, state: State) -> None:
+        self.box.layout.display = None if state.look.section == "patch" else "none"
+        if state.look.section != "patch":
+            return
+        offer(
+            self.workflow, [("choose one", ""), *((line(name, 60), name) for name in state.names)], state.look.workflow
+        )
+        self._fits = state.fits
+        self.table.value = fits_table(state)
+        self.resume.refresh()
+        self.resume.button.description = "Resume those that fit"
+
+
+def fits_table(state: State) -> str:
+    """The runs of the chosen workflow beside its newest code."""
+    if not state.look.workflow:
+        return page(element("p", "Choose the workflow whose code changes.", style="note"))
+    if not state.fits:
+        return page(element("p", "It has no runs: change its code as you like.", style="note"))
+    rows = [
+        (
+            short(each.run.workflow_id),
+            status_mark(each.run.status),
+            line(each.run.version, 40) or "any",
+            "the newest" if each.run.version == state.newest else "another",
+            _fit_words(each),
+        )
+        for each in state.fits
+    ]
+    caption = f"{line(state.look.workflow, 80)}: {count(len(rows), 'run')}; newest code {line(state.newest, 40) or '?'}"
+    return page(table(caption, ("run", "status", "its code", "which is", "fits the newest code"), rows))
+
+
+def _fit_words(row: FitRow) -> str:
+    if row.obstacle is None:
+        return escape("✓ yes")
+    return escape("? not checked" if row.obstacle == NOT_CHECKED else f"✗ {line(row.obstacle, 200)}")
+
+
+def _moment(label: str, value: datetime) -> widgets.DatetimePicker:
+    return widgets.DatetimePicker(
+        description=label,
+        value=value,
+        tooltip=f"{label}, in local time",
+        style={"description_width": "initial"},
+        layout=widgets.Layout(width="260px"),
+    )
