@@ -22,7 +22,8 @@ LINTS = (
     ("mypy",),
     ("lint-imports", "--no-cache"),
 )
-ALL = ("tests",)
+BROWSER = "tests/browser"
+ALL = ("tests", f"--ignore={BROWSER}")
 QUICK = ("tests/house", "tests/core", "tests/compat")
 QUICK_OPTIONS = ("-m", "not slow", "-k", "not postgres")
 
@@ -48,8 +49,17 @@ def lint() -> bool:
 def pytest(*arguments: str) -> bool:
     # Two workers a core: most tests wait for a disk or for each other. Who is done takes over from who has many left.
     workers = str(2 * (os.cpu_count() or 1))
-    command = [BIN / "pytest", "--quiet", "--numprocesses", workers, "--dist", "worksteal", *arguments]
-    return subprocess.run(command, check=False).returncode == 0
+    return run_pytest("--numprocesses", workers, "--dist", "worksteal", *arguments)
+
+
+def browse() -> bool:
+    # After the others and one at a time: a browser, a server and a kernel want all cores for themselves.
+    with timed(BROWSER):
+        return run_pytest("--numprocesses", "0", BROWSER)
+
+
+def run_pytest(*arguments: str) -> bool:
+    return subprocess.run([BIN / "pytest", "--quiet", *arguments], check=False).returncode == 0
 
 
 def main() -> int:
@@ -60,7 +70,8 @@ def main() -> int:
         good = lint()
         with postgres_cluster() as url:
             os.environ[SHARED_URL] = url
-            return 0 if pytest(*ALL) and good else 1
+            good = pytest(*ALL) and good
+        return 0 if browse() and good else 1
     print(__doc__, file=sys.stderr)
     return 2
 
