@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from dbos._engine import rehearsal
+from dbos._engine import rehearsal, travel
 from dbos._engine.handle import WorkflowHandle, WorkflowHandleAsync
 from dbos._engine.registry import NAME_ATTRIBUTE
 from dbos._engine.rehearsal import Rehearsal
+from dbos._engine.travel import Replayed, Sight, Stop, is_ours
 from dbos._faces.ambient import instance, registry, runtime
 from dbos._kernel.extension import Extension, Note, Observed, Observer, install, installed
 from dbos._kernel.model import STEP_WORKFLOW_PREFIX
@@ -26,19 +27,27 @@ __all__ = [
     "Observer",
     "Place",
     "Rehearsal",
+    "Replayed",
+    "Sight",
+    "Stop",
     "WorkflowHandle",
     "WorkflowHandleAsync",
+    "declared_queues",
     "defined_versions",
     "install",
     "installed",
     "is_defined",
     "is_launched",
+    "is_ours",
     "is_pinned",
     "name_of",
     "place",
     "rehearse",
+    "rehearse_all",
+    "replay",
     "review",
     "running",
+    "stop_at",
 ]
 
 
@@ -70,6 +79,17 @@ def defined_versions() -> dict[str, str | None]:
     return {name: spec.version for name, spec in dict(registry.workflows).items() if not _hidden(name)}
 
 
+def declared_queues() -> dict[str, tuple[Any, ...]]:
+    """The queues that code declares here: concurrency, worker concurrency, limit, period, priority, partitioned."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for name, spec in dict(registry.queues).items():
+        limits = spec.whole if spec.each is None else spec.each
+        rate = (None, None) if limits.rate is None else (limits.rate.limit, limits.rate.period_ms / 1000)
+        places = (limits.concurrency, limits.worker_concurrency)
+        found[name] = (*places, *rate, spec.priority_enabled, spec.each is not None)
+    return found
+
+
 def is_defined(name: str, version: str | None) -> bool:
     """Whether work of this name and version finds its code in this process."""
     if name not in registry.workflows:
@@ -97,6 +117,25 @@ def rehearse(workflow_id: str, code: Callable[..., Any] | None = None) -> Rehear
     Raises DBOSWorkflowFunctionNotFoundError where its code is not here, and DBOSNonExistentWorkflowError for an unknown id.
     """
     return rehearsal.rehearse(runtime(), workflow_id, code)
+
+
+def rehearse_all(workflow_ids: list[str]) -> list[Rehearsal]:
+    """Rehearse many workflows with the code as it is now. What cannot be rehearsed has that for its difference."""
+    return rehearsal.rehearse_all(runtime(), list(workflow_ids))
+
+
+def stop_at(workflow_id: str, step_id: int) -> Stop:
+    """Play a workflow on its record up to the call of a step, recorded or next: its arguments, and all variables there.
+
+    Runs no step, writes no row. The code is that of the workflow's version, if that is here. Raises DBOSException where
+    the step cannot be reached, and says why.
+    """
+    return travel.travel(runtime(), workflow_id, step_id)
+
+
+def replay(workflow_id: str) -> Replayed:
+    """Play a workflow on all that it has recorded: what its code raises, and by which step. As `stop_at` otherwise."""
+    return travel.replayed(runtime(), workflow_id)
 
 
 def running() -> list[str]:

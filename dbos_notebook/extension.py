@@ -51,23 +51,20 @@ class Loaded:
             self.shell.events.unregister(name, act)
         self._stop_ticking()
         self._parts("unregister")
+        self.session.close_views()
         self.capture.close()
         if not is_reload:
             self.session.end()
+            self.code.announcer.close()
             runtime_extension.install(None)
         self.session.detach()
 
     def _parts(self, act: str) -> None:
         from dbos_notebook import magics  # beside IPython it needs all the rest: loaded when asked for
-        from dbos_notebook.views import handle, live
+        from dbos_notebook.views import handle
 
         for part in (define, magics, handle):
             getattr(part, act)(self.shell)
-        if act == "unregister":
-            live.stop_all()
-            explorer = sys.modules.get("dbos_notebook.explore")
-            if explorer is not None:
-                explorer.close_all()
 
     def _launch(self) -> None:
         self.session.launch()

@@ -267,7 +267,27 @@ def _begun_step(workflow_id: str, step_id: int, notes: Mapping[str, str]) -> tup
     started = tries[0][0] if tries else None
     taken = (_number_of(notes.get("attempts")), None, _kept(notes, "input"))
     printed = (notes.get("printed"), notes.get("attempts"))
-    return (workflow_id, step_id, "", "PENDING", started, None, None, *taken, None, None, *printed)
+    return (
+        workflow_id,
+        step_id,
+        _name_of(notes.get("attempts")),
+        "PENDING",
+        started,
+        None,
+        None,
+        *taken,
+        None,
+        None,
+        *printed,
+    )
+
+
+def _name_of(text: Any) -> str:
+    """The name of a step that is under way: it is told with its attempts."""
+    try:
+        return str(json.loads(text)[0]["name"])
+    except (ValueError, LookupError, TypeError):
+        return ""
 
 
 def tries_of(text: Any) -> list[tuple[int | None, int | None, str | None]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import sys
 import threading
 import uuid
 from collections import deque
@@ -118,7 +119,7 @@ class Session:
 
         client = self.client
         if self._source is None or self._source.client is not client:
-            self._source = Source(client)
+            self._source = Source(client, extension.declared_queues)
         return self._source
 
     # -- the runtime -------------------------------------------------------------------------------------------
@@ -134,6 +135,7 @@ class Session:
             if extension.is_launched():
                 if wanted == self.url:
                     return f"The runtime is running already on {self.place}."
+                self.close_views()
                 self.end()
             before, self._url = self._url, wanted
             try:
@@ -147,6 +149,13 @@ class Session:
                 ) from error
             told = waiting.on_load(waiting.waiting(self.client))
             return f"The runtime is running on {self.place}. {told}".rstrip()
+
+    def close_views(self) -> None:
+        """What looks at the database of before shows how it was left."""
+        for name, close in (("dbos_notebook.views.live", "stop_all"), ("dbos_notebook.explore", "close_all")):
+            module = sys.modules.get(name)
+            if module is not None:
+                getattr(module, close)()
 
     def _meant(self, url: str | None) -> str:
         if url is None:

@@ -8,7 +8,7 @@ while the runtime passes over it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +44,10 @@ class NotFoundError(LookupError):
 class Source:
     """The workflows of one database, as frames, and what can be done to them."""
 
-    def __init__(self, client: DBOSClient) -> None:
+    def __init__(self, client: DBOSClient, declared: Callable[[], Mapping[str, tuple[Any, ...]]] = dict) -> None:
         self.client = client
+        #: The queues that only code knows, with their limits.
+        self._declared = declared
         self._word = word_for(self)
 
     def __repr__(self) -> str:
@@ -169,8 +171,8 @@ class Source:
     # -- reads: what belongs to the database -------------------------------------------------------------------
 
     def queues(self) -> pd.DataFrame:
-        """Queues that are registered or not empty, with what waits and runs."""
-        settings = {}
+        """Queues that are registered, declared or not empty, with what waits and runs."""
+        settings = dict(self._declared())
         for each in self.client.list_queues():
             limiter = each.limiter or {}
             limits = [getattr(each, name) for name in LIMITS]

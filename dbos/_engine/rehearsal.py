@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import select
 
 from dbos._engine.runtime import Call, Runtime
 from dbos._kernel.bell import Bell
 from dbos._kernel.clock import Clock
-from dbos._kernel.journal import load
+from dbos._kernel.journal import load, replay
 from dbos._kernel.model import Recorded
 from dbos._kernel.plan import arun, run
 from dbos._kernel.scope import CALLER, NO_OPTIONS, OPTIONS, Run
@@ -29,13 +30,16 @@ from dbos.error import DBOSNonExistentWorkflowError, DBOSUnexpectedStepError
 if TYPE_CHECKING:
     from sqlalchemy.sql.expression import Executable
 
-    from dbos._engine.registry import WorkflowSpec
     from dbos._kernel.schema import Tables
     from dbos._kernel.statement import Conn, Row
     from dbos._kernel.store import Store
 
 # A function that computes for longer between its steps is given up.
 PATIENCE_SECONDS = 5.0
+# After so many of those a series of rehearsals is given up.
+MOST_ENDLESS = 3
+# So many workflows are read at once.
+PAGE = 250
 FAR_AWAY_MS = 1 << 50
 
 
@@ -49,6 +53,11 @@ class Rehearsal(NamedTuple):
     difference: str | None
     #: Whether the function came to its end.
     is_complete: bool
+    #: Where a step has another name than its record: its id, its name in the code, and the recorded one. Where the code
+    #: ends too soon, the first record that it leaves.
+    step_id: int | None = None
+    found: str | None = None
+    recorded: str | None = None
 
     @property
     def fits(self) -> bool:
@@ -57,10 +66,10 @@ class Rehearsal(NamedTuple):
 
 @statement
 def STORED(t: Tables) -> Executable:
-    """What a workflow was called with."""
+    """What workflows were called with."""
     c = t.status.c
-    columns = (c.name, c.class_name, c.config_name, t.inputs, c.serialization, c.status)
-    return select(*columns).where(c.workflow_uuid == bindparam("workflow_id"))
+    columns = (c.workflow_uuid, c.name, c.class_name, c.config_name, t.inputs, c.serialization, c.application_version)
+    return select(*columns).where(t.dialect.among(c.workflow_uuid, "workflow_ids"))
 
 
 class EndOfRecord(BaseException):
@@ -82,6 +91,32 @@ class _Reader:
 
     def __getattr__(self, name: str) -> NoReturn:
         raise EndOfRecord(name)
+
+
+class Journal(dict[int, Recorded]):
+    """A journal that keeps the first step that was met under another name: user code may have caught the error."""
+
+    def __init__(self, workflow_id: str, records: dict[int, Recorded]) -> None:
+        super().__init__(records)
+        self.workflow_id = workflow_id
+        self.mismatch: DBOSUnexpectedStepError | None = None
+
+    def pop(self, step_id: int, default: Any = None) -> Any:
+        self.reach(step_id)
+        found = super().pop(step_id, default)
+        asks = sys._getframe(1)  # noqa: SLF001 - nothing else tells what is asked for
+        if found is not None and self.mismatch is None and asks.f_code is replay.__code__:
+            name = asks.f_locals["name"]
+            if name != found.name:
+                self.mismatch = DBOSUnexpectedStepError(self.workflow_id, step_id, name, found.name)
+        return found
+
+    def __delitem__(self, step_id: int) -> None:
+        self.reach(step_id)
+        super().__delitem__(step_id)
+
+    def reach(self, step_id: int) -> None:
+        """A step is asked for."""
 
 
 class _Future(Clock):
@@ -108,6 +143,12 @@ class Stage(Runtime):
             app_version=real.app_version,
             app_id=real.app_id,
         )
+        self.application, self.registered_queues = real.application, real.registered_queues
+
+    def leave_threads(self) -> None:
+        """End the threads that the code may have had started."""
+        self.loop.close()
+        self.pool.close()
 
     def expect_rings(self, until_ms: int | None) -> None:
         if until_ms is None:  # what has a moment to end at has ended long ago
@@ -116,68 +157,125 @@ class Stage(Runtime):
 
 def rehearse(runtime: Runtime, workflow_id: str, code: Callable[..., Any] | None = None) -> Rehearsal:
     """Rehearse the code of a workflow, or other code, on what it has recorded."""
-
-    def work(conn: Conn) -> tuple[Row | None, dict[int, Recorded]]:
-        return conn.first(STORED, workflow_id=workflow_id), load(conn, [workflow_id])[workflow_id]
-
-    row, journal = runtime.store.read(work)
-    if row is None:
-        raise DBOSNonExistentWorkflowError("target", workflow_id)
-    spec = runtime.registry.workflow(row.name)
-    args, kwargs = runtime.codec.decode_args(row.inputs, row.serialization)
-    target = runtime.registry.target(row.class_name, row.config_name)
-    actor = Run(Stage(runtime), workflow_id, "", row.name)
-    actor.journal, actor.format, actor.is_recovered = dict(journal), row.serialization, True
-    return _Performance(actor, spec, code or spec.fn, journal).give(
-        (*(() if target is None else (target,)), *args), kwargs
-    )
+    stage = Stage(runtime)
+    try:
+        script = read(runtime, [workflow_id]).get(workflow_id)
+        if script is None:
+            raise DBOSNonExistentWorkflowError("target", workflow_id)
+        return Performance(stage, script, code).give().said
+    finally:
+        stage.leave_threads()
 
 
-class _Performance:
+def rehearse_all(runtime: Runtime, workflow_ids: list[str]) -> list[Rehearsal]:
+    """Rehearse the present code of many workflows. What cannot be rehearsed has that for its difference."""
+    stage, made, endless = Stage(runtime), list[Rehearsal](), 0
+    try:
+        for start in range(0, len(workflow_ids), PAGE):
+            page = workflow_ids[start : start + PAGE]
+            scripts = read(runtime, page)
+            for workflow_id in page:
+                if endless >= MOST_ENDLESS:
+                    made.append(_untried(workflow_id, f"not tried: {MOST_ENDLESS} others took too long"))
+                    continue
+                try:
+                    performance = Performance(stage, scripts[workflow_id]).give()
+                except KeyError:
+                    made.append(_untried(workflow_id, "it is deleted"))
+                except Exception as error:  # noqa: BLE001 - its arguments are the user's, and so is what they raise
+                    made.append(_untried(workflow_id, str(error)))
+                else:
+                    endless += performance.is_endless
+                    made.append(performance.said)
+    finally:
+        stage.leave_threads()
+    return made
+
+
+def _untried(workflow_id: str, why: str) -> Rehearsal:
+    return Rehearsal(workflow_id, 0, why, is_complete=False)
+
+
+class Script(NamedTuple):
+    """What is played: how a workflow was called, and what it has recorded."""
+
+    row: Row
+    journal: dict[int, Recorded]
+
+
+def read(runtime: Runtime, workflow_ids: list[str]) -> dict[str, Script]:
+    """The scripts of those of these workflows that are there."""
+
+    def work(conn: Conn) -> dict[str, Script]:
+        journals = load(conn, workflow_ids)
+        rows = conn.run(STORED, workflow_ids=workflow_ids)
+        return {row.workflow_uuid: Script(row, journals[row.workflow_uuid]) for row in rows}
+
+    found: dict[str, Script] = runtime.store.read(work)
+    return found
+
+
+class Performance:
     """One rehearsal, in a thread of its own: it may take too long, and has no place in the caller's context."""
 
-    def __init__(self, actor: Run, spec: WorkflowSpec, code: Callable[..., Any], journal: dict[int, Recorded]) -> None:
-        self.actor, self.spec, self.code, self.journal = actor, spec, code, journal
+    def __init__(self, stage: Stage, script: Script, code: Callable[..., Any] | None = None) -> None:
+        row, self.journal = script
+        self.spec = stage.registry.workflow(row.name)
+        self.code = code or self.spec.fn
+        self.version: str | None = row.application_version
+        args, self.kwargs = stage.codec.decode_args(row.inputs, row.serialization)
+        target = stage.registry.target(row.class_name, row.config_name)
+        self.args = args if target is None else (target, *args)
+        self.actor = Run(stage, row.workflow_uuid, "", row.name)
+        self.record = self.actor.journal = Journal(row.workflow_uuid, self.journal)
+        self.actor.format, self.actor.is_recovered = row.serialization, True
+        #: What the function raised, if it did; `EndOfRecord` where it would have gone on.
         self.end: BaseException | None = None
+        self.is_endless = False
         self.is_over = threading.Event()
 
-    def give(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Rehearsal:
+    def give(self) -> Performance:
+        """Play it to its end."""
         thread = threading.Thread(
-            target=contextvars.Context().run, args=(self._play, args, kwargs), name="dbos-rehearsal", daemon=True
+            target=contextvars.Context().run, args=(self._play,), name="dbos-rehearsal", daemon=True
         )
         thread.start()
-        actor, journal = self.actor, self.journal
-        if not self.is_over.wait(PATIENCE_SECONDS):
-            return self._said(
-                f"took more than {PATIENCE_SECONDS:g} s after step {actor.steps_taken}", is_complete=False
-            )
-        if isinstance(self.end, DBOSUnexpectedStepError):
-            found = self.end
-            said = f"step {found.step_id} is {found.expected_name!r}, where {found.recorded_name!r} is recorded"
-            return self._said(said, is_complete=False)
+        self.is_endless = not self.is_over.wait(PATIENCE_SECONDS)
+        return self
+
+    @property
+    def said(self) -> Rehearsal:
+        """What became of it."""
+        actor, end = self.actor, self.record.mismatch or self.end
+        if self.is_endless:
+            return self._said(f"took more than {PATIENCE_SECONDS:g} s after step {actor.steps_taken}")
+        if isinstance(end, DBOSUnexpectedStepError):
+            said = f"step {end.step_id} is {end.expected_name!r}, where {end.recorded_name!r} is recorded"
+            return self._said(said, step_id=end.step_id, found=end.expected_name, recorded=end.recorded_name)
         left = sorted(actor.journal)
-        if isinstance(self.end, EndOfRecord):
+        if isinstance(end, EndOfRecord):
             missed = [step_id for step_id in left if step_id > actor.steps_taken]
             if missed:
-                return self._said(
-                    f"step {actor.steps_taken} is not recorded, but step {missed[0]} is", is_complete=False
-                )
-            return self._said(None, is_complete=False)
+                return self._said(f"step {actor.steps_taken} is not recorded, but step {missed[0]} is")
+            return self._said(None)
         if left:
-            name = journal[left[0]].name
-            return self._said(f"step {left[0]} {name!r} is recorded, and the code ends before it", is_complete=True)
+            name, ends = self.journal[left[0]].name, "ends"
+            if end is not None:
+                ends = f"raises {type(end).__name__}"
+            said = f"step {left[0]} {name!r} is recorded, and the code {ends} before it"
+            return self._said(said, is_complete=True, step_id=left[0], recorded=name)
         return self._said(None, is_complete=True)
 
-    def _said(self, difference: str | None, *, is_complete: bool) -> Rehearsal:
+    def _said(self, difference: str | None, *, is_complete: bool = False, **where: Any) -> Rehearsal:
         met = len(self.journal) - len(self.actor.journal)
-        return Rehearsal(self.actor.workflow_id, met, difference, is_complete)
+        return Rehearsal(self.actor.workflow_id, met, difference, is_complete, **where)
 
-    def _play(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _play(self) -> None:
         OPTIONS.set(NO_OPTIONS)
         CALLER.set(self.actor.caller)
 
         async def call() -> Any:
-            return await Call(self.actor.here, self.code, args, kwargs, is_async=self.spec.is_async)
+            return await Call(self.actor.here, self.code, self.args, self.kwargs, is_async=self.spec.is_async)
 
         try:
             if self.spec.is_async:

@@ -8,7 +8,7 @@ belongs to another run now: then whoever waits for it waits for what becomes of 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dbos._engine.roles import authorize, roles_of
@@ -18,6 +18,7 @@ from dbos._kernel.bell import done
 from dbos._kernel.extension import Observed, guarded, installed, notes_of
 from dbos._kernel.journal import noted, settle
 from dbos._kernel.model import ERROR, SUCCESS
+from dbos._kernel.plan import perform
 from dbos._kernel.scope import CALLER, NO_OPTIONS, OPTIONS, Run
 from dbos._kernel.statement import Entry
 from dbos._kernel.trace import span
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from dbos._engine.claim import Claimed
     from dbos._engine.registry import WorkflowSpec
     from dbos._engine.runtime import Runtime
-    from dbos._kernel.extension import Observer
+    from dbos._kernel.extension import Note, Observer
 
 logger = logging.getLogger("dbos")
 
@@ -140,7 +141,11 @@ def _code(run: Run, spec: WorkflowSpec, args: tuple[Any, ...], kwargs: dict[str,
     extension = installed()
     if extension is None:
         return spec.fn
-    seen = Observed(run.workflow_id, spec.name, spec.version, spec.fn, args, kwargs, run.is_recovered)
+
+    def write(notes: Iterable[Note]) -> None:
+        perform(run.here.put(*noted(run, notes)))
+
+    seen = Observed(run.workflow_id, spec.name, spec.version, spec.fn, args, kwargs, run.is_recovered, write)
     run.observer = guarded("An observer of runs", lambda: extension.observe(seen))
     return guarded("An extension", lambda: extension.code(spec.fn, spec.version), spec.fn)  # type: ignore[no-any-return]
 

@@ -80,6 +80,8 @@ class Observed(NamedTuple):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     is_recovered: bool
+    #: Keeps notes now, while the run goes on; in any thread but that of an event loop.
+    write: Callable[[Iterable[Note]], None]
 
 
 class _Watched(Protocol):

@@ -25,14 +25,14 @@ class Printed:
 
     def __init__(self) -> None:
         self._parts: list[str] = []
-        self._size = 0
+        self.size = 0
         self._left_out = 0
 
     def add(self, text: str) -> None:
-        room = MOST_TEXT - self._size
+        room = MOST_TEXT - self.size
         if room > 0:
             self._parts.append(text[:room])
-        self._size += len(text)
+        self.size += len(text)
         self._left_out += max(len(text) - max(room, 0), 0)
 
     @property

@@ -10,6 +10,7 @@ import asyncio
 import functools
 import inspect
 import json
+import re
 import threading
 import time
 import traceback
@@ -21,6 +22,7 @@ from typing import Any
 from dbos import DBOS, extension
 from dbos.extension import Note, Observed, Observer, Place
 from dbos_notebook.cells import crash
+from dbos_notebook.cells.announcer import Announcer
 from dbos_notebook.cells.capture import Printed
 from dbos_notebook.cells.code import Cells, Code, hashed, held
 from dbos_notebook.views.values import preview
@@ -31,6 +33,10 @@ GENERAL_VERSION = "notebook"
 # How long the stop button may wait for the cancelled run to be written.
 STOP_SECONDS = 2.0
 MOST_TRACEBACK = 8_000
+# Where a kernel says that the code of a cell stands.
+CELL_FILE = re.compile(r"ipykernel_\d+[/\\]\d+\.py$|^<ipython-input")
+# A step that takes longer is told of while it runs.
+MOMENT_MS = 200
 
 
 @dataclass
@@ -39,16 +45,18 @@ class _Step:
     input: str = ""
     error: str = ""
     attempts: list[dict[str, Any]] = field(default_factory=list)
+    #: How much of it was told while it runs.
+    told: tuple[int, int] = (0, 0)
 
 
 class RunObserver(Observer):
     """One run."""
 
     def __init__(self, run: Observed, code: str, forget: Callable[[str], None]) -> None:
-        self._run, self._forget = run, forget
+        self._run, self._forget, self.write = run, forget, run.write
         self._steps: dict[int, _Step] = {}
         self._printed: dict[tuple[str, int], Printed] = {}
-        self._lock = threading.Lock()
+        self._lock, self.telling = threading.Lock(), threading.Lock()
         self._first: list[Note] = [Note(0, "code", code), Note(0, "input", arguments(run.fn, run.args, run.kwargs))]
 
     def printed(self, place: Place, text: str) -> None:
@@ -79,7 +87,7 @@ class RunObserver(Observer):
         self, step_id: int, name: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Iterator[None]:
         step = self._steps.setdefault(step_id, _Step(name, arguments(fn, args, kwargs)))
-        attempt: dict[str, Any] = {"started": _now_ms(), "ended": None, "error": None}
+        attempt: dict[str, Any] = {"name": name, "started": _now_ms(), "ended": None, "error": None}
         step.attempts.append(attempt)
         try:
             yield
@@ -91,8 +99,27 @@ class RunObserver(Observer):
         finally:
             attempt["ended"] = _now_ms()
 
+    def news(self) -> list[Note]:
+        """What is to be told of steps that have been under way for a moment, and was not yet."""
+        now, notes = _now_ms(), list[Note]()
+        for step_id, step in list(self._steps.items()):
+            printed = self._printed.get(("printed", step_id))
+            known = (len(step.attempts), 0 if printed is None else printed.size)
+            if known == step.told or not step.attempts or now - step.attempts[0]["started"] < MOMENT_MS:
+                continue
+            step.told = known
+            notes += [Note(step_id, "input", step.input), Note(step_id, "attempts", json.dumps(step.attempts))]
+            if printed is not None:
+                notes.append(Note(step_id, "printed", printed.text))
+        if notes:
+            with self._lock:
+                first, self._first = self._first, []
+            notes = [*first, *notes]
+        return notes
+
     def step_notes(self, step_id: int, value: Any, error: BaseException | None) -> Iterable[Note]:
-        step = self._steps.pop(step_id, None)
+        with self.telling:
+            step = self._steps.pop(step_id, None)
         if step is not None:
             yield Note(step_id, "input", step.input)
             yield Note(step_id, "attempts", json.dumps(step.attempts))
@@ -144,6 +171,7 @@ class CellExtension(extension.Extension):
     def __init__(self, cells: Cells, launch: Callable[[], None]) -> None:
         self.cells, self._launch = cells, launch
         self._observers: dict[str, RunObserver] = {}
+        self.announcer = Announcer(lambda: list(self._observers.values()))
         self._kept: set[str] = set()
 
     def version(self, name: str, fn: Callable[..., Any]) -> str | None:
@@ -167,6 +195,7 @@ class CellExtension(extension.Extension):
             DBOS.keep_source(code, run.name, text)
             self._kept.add(code)
         observer = self._observers[run.workflow_id] = RunObserver(run, code, self._forget)
+        self.announcer.wake()
         return observer
 
     def printed(self, place: Place, text: str) -> None:
@@ -196,6 +225,9 @@ def traceback_text(error: BaseException) -> str:
         if "/dbos/" not in frame.filename.replace("\\", "/")
     ]
     kept = [frame for frame in frames if "/dbos_notebook/" not in frame.filename.replace("\\", "/")]
+    for frame in kept:
+        if CELL_FILE.search(frame.filename):  # a name that tells nobody anything, and the machine's folders
+            frame.filename = "<cell>"
     lines = ["Traceback (most recent call last):\n", *traceback.format_list(kept)] if kept else []
     text = "".join([*lines, *traceback.format_exception_only(error)])
     return text if len(text) <= MOST_TRACEBACK else f"{text[:MOST_TRACEBACK]}\n..."

@@ -103,7 +103,7 @@ def timeline(target: Target, *, at: Source | None = None) -> go.Figure:
 
     here = at or door.source()
     workflow_id = id_of(here, target)
-    return drawn(here.steps(workflow_id), here.runs(workflow_ids=[workflow_id]), **_theme(at))
+    return drawn(here.steps(workflow_id), here.family(workflow_id), **_theme(at))
 
 
 def tree(target: Target, *, at: Source | None = None) -> go.Figure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.kernels.driver import Kernel
+from tests.waiting import eventually
 
 TALKS = """
 @DBOS.step()
@@ -98,3 +99,17 @@ def test_endless_prints_are_cut(notebook: Kernel) -> None:
     ((_, _, text),) = eval(notebook.run(PRINTED).result or "")
     assert len(text) < 70_000
     assert "more characters were printed and not kept" in text
+
+
+def test_a_step_is_told_of_while_it_runs(notebook: Kernel) -> None:
+    """Its name, what it was called with and has printed until now; and all of it when it has ended."""
+    notebook.run(TALKS)
+    notebook.run("with SetWorkflowID('w'):\n    handle = DBOS.start_workflow(talks)\nreached.wait(20)")
+    view = "import dbos_notebook\nframe = dbos_notebook.steps('w')\nlist(frame[['name', 'status', 'printed']].itertuples(index=False, name=None))"
+    eventually(lambda: "part 1 begins" in (notebook.run(view).result or ""))
+
+    assert "[('part', 'PENDING', 'part 1 begins\\n')]" == notebook.run(view).result
+    notebook.run("go.set()\nhandle.get_result()")
+    assert "part 1 begins\\npart 1 ends" in (notebook.run(view).result or "")
+    attempts = notebook.run("[n.text for n in DBOS.list_notes(['w'], ['attempts'])]").result or ""
+    assert '"ended": null' not in attempts
