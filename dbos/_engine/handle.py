@@ -9,6 +9,7 @@ from sqlalchemy import select
 from dbos._engine.result import await_ending, result_step
 from dbos._engine.status import get_workflow_status
 from dbos._kernel.bell import done
+from dbos._kernel.extension import installed
 from dbos._kernel.journal import refuse_in_transaction, step_op
 from dbos._kernel.model import TERMINAL
 from dbos._kernel.plan import arun, op, run
@@ -18,7 +19,7 @@ from dbos._kernel.waiting import wait_until
 from dbos.error import DBOSNonExistentWorkflowError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     from sqlalchemy.sql.expression import Executable
 
@@ -46,6 +47,17 @@ class Handle(Generic[R]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.workflow_id}>"
+
+    def __await__(self) -> Generator[Any, Any, R]:
+        """`await handle` gives what `get_result` gives, in code that runs on an event loop, for both colours."""
+        return self._awaited().__await__()
+
+    async def _awaited(self) -> R:
+        extension = installed()
+        if extension is None or HERE.get() is not None:
+            return await arun(self._result())
+        with extension.waits(self.workflow_id):
+            return await arun(self._result())
 
     async def _result(self) -> Any:
         here = _here(self._ground)

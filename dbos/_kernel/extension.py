@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, Protocol
 
 logger = logging.getLogger("dbos")
@@ -64,6 +65,10 @@ class Extension:
 
     def wanted(self) -> None:
         """A runtime is asked for and there is none: launch one, or leave it at the error that follows."""
+
+    def waits(self, workflow_id: str) -> AbstractContextManager[Any]:
+        """Somebody awaits the handle of a workflow, and can be shown how far it is."""
+        return nullcontext()
 
     def observe(self, run: Observed) -> Observer | None:
         """A run begins."""

@@ -17,15 +17,20 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dbos import DBOS, extension
+from dbos.error import DBOSNonExistentWorkflowError
 from dbos.extension import Note, Observed, Observer, Place
+from dbos_notebook import door
 from dbos_notebook.cells import crash
 from dbos_notebook.cells.announcer import Announcer
 from dbos_notebook.cells.capture import Printed
 from dbos_notebook.cells.code import Cells, Code, hashed, held
 from dbos_notebook.views.values import preview
+
+if TYPE_CHECKING:
+    from dbos_notebook.views.live import Live
 
 # The version, in a notebook, of what is not told apart: steps that are enqueued by themselves.
 GENERAL_VERSION = "notebook"
@@ -198,6 +203,16 @@ class CellExtension(extension.Extension):
         self.announcer.wake()
         return observer
 
+    @contextmanager
+    def waits(self, workflow_id: str) -> Iterator[None]:
+        """A progress bar under the cell that awaits a handle."""
+        live = guarded_progress(workflow_id)
+        try:
+            yield
+        finally:
+            if live is not None:
+                live.stop()
+
     def printed(self, place: Place, text: str) -> None:
         """What a workflow prints goes to its observer."""
         observer = self._observers.get(place.workflow_id)
@@ -206,6 +221,17 @@ class CellExtension(extension.Extension):
 
     def _forget(self, workflow_id: str) -> None:
         self._observers.pop(workflow_id, None)
+
+
+def guarded_progress(workflow_id: str) -> Live | None:
+    """A progress bar; none for a workflow of another database."""
+    from dbos_notebook.views import progress  # these views bring pandas, and loading the extension must be quick
+
+    source = door.source_if_launched()
+    try:
+        return None if source is None else progress.begun(source, [workflow_id], is_shown=True)
+    except DBOSNonExistentWorkflowError:
+        return None
 
 
 def arguments(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

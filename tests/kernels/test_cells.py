@@ -184,3 +184,25 @@ def test_a_kernel_ends_at_once(notebook: Kernel) -> None:
     notebook.shutdown()
 
     assert not notebook.is_alive()
+
+
+def test_a_handle_can_be_awaited_and_shows_how_far_it_is(notebook: Kernel) -> None:
+    notebook.run(PIPELINE)
+    for handle in ("DBOS.start_workflow(pipeline, 3)", "(await DBOS.start_workflow_async(pipeline, 3))"):
+        cell = notebook.run(f"await {handle}")
+        assert "7" == cell.result
+        assert "1 of 1 run" in cell.bundles[-2]["text/plain"] + cell.bundles[-1]["text/plain"]
+
+    cell = notebook.attempt("await DBOS.start_workflow(pipeline, None)")
+    assert "TypeError" == cell.error
+
+
+def test_postgres_is_one_word(notebook: Kernel, tmp_path: Path) -> None:
+    """The embedded server of the extra, in a folder beside the notebook."""
+    told = notebook.run("%dbos launch postgres", 90).text
+    assert "postgres: embedded/dbos" in told
+    notebook.run(PIPELINE)
+
+    assert "7" == notebook.run("pipeline(3)").result
+    assert "1" == notebook.run("len(DBOS.list_workflows())").result
+    assert (tmp_path / ".dbos-postgres").exists()
