@@ -18,13 +18,10 @@ import pandas as pd
 
 from dbos_notebook.figures.theme import TIMES, label, lasting, look_of, safe, seconds_of, short_id, told
 from dbos_notebook.frames import UNFINISHED, tries_of, words
+from dbos_notebook.signs import SLEEP, TIMED, WAITS
 
 # More steps than that share lanes; more lanes than that share the last one.
 MOST_ROWS, MOST_LANES = 40, 40
-SLEEP = "DBOS.sleep"
-# These record a sleep of their own for their timeout.
-TIMED = frozenset({"DBOS.recv", "DBOS.getEvent", "DBOS.getResult", "DBOS.readStreamOffset"})
-WAITS = frozenset({SLEEP, "DBOS.waitFirst", *TIMED})
 WAIT, TRY, QUEUED = "wait", "try", "queued"
 FAILED = frozenset({"ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"})
 # What runs has no record yet, and so no name.

@@ -15,6 +15,9 @@ from typing import Any, Literal, NamedTuple
 import pandas as pd
 import plotly.graph_objects as go
 
+from dbos_notebook import signs
+from dbos_notebook.signs import SIGNS
+
 Theme = Literal["auto", "light", "dark"]
 
 
@@ -28,16 +31,18 @@ class Look(NamedTuple):
     pattern: str = ""
 
 
-LOOKS = {
-    "SUCCESS": Look("#0A9373", "✓", "success"),
-    "ERROR": Look("#D9480F", "✗", "error", "/"),
-    "MAX_RECOVERY_ATTEMPTS_EXCEEDED": Look("#B8417C", "‼", "gave up", "x"),
-    "CANCELLED": Look("#7F7F7F", "⊘", "cancelled", "."),
-    "PENDING": Look("#2B83C6", "▶", "running"),
-    "ENQUEUED": Look("#AD7A00", "○", "enqueued"),
-    "DELAYED": Look("#9467BD", "◌", "delayed"),
+# The word of each status, and its pattern.
+SAID = {
+    "SUCCESS": ("success", ""),
+    "ERROR": ("error", "/"),
+    "MAX_RECOVERY_ATTEMPTS_EXCEEDED": ("gave up", "x"),
+    "CANCELLED": ("cancelled", "."),
+    "PENDING": ("running", ""),
+    "ENQUEUED": ("enqueued", ""),
+    "DELAYED": ("delayed", ""),
 }
-UNKNOWN = Look("#7F7F7F", "?", "unknown")
+LOOKS = {status: Look(SIGNS[status].color, SIGNS[status].glyph, *said) for status, said in SAID.items()}
+UNKNOWN = Look(signs.UNKNOWN.color, signs.UNKNOWN.glyph, "unknown")
 # Waits have no outcome worth a colour: an outline.
 WAIT = "#8A8A8A"
 

@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from dbos_notebook import signs
+
 # One output, all its forms together. Longer ones make notebooks that cannot be saved or looked through.
 BUDGET_BYTES = 64 * 1024
 HTML_BYTES, TEXT_BYTES = 46 * 1024, 16 * 1024
@@ -44,16 +46,9 @@ class Look(NamedTuple):
     color: str
 
 
-LOOKS = {
-    "DELAYED": Look("\u25cc", "DELAYED", "#9467BD"),
-    "ENQUEUED": Look("\u25cb", "ENQUEUED", "#AD7A00"),
-    "PENDING": Look("\u25b6", "PENDING", "#2B83C6"),
-    "CANCELLED": Look("\u2298", "CANCELLED", "#7F7F7F"),
-    "ERROR": Look("\u2717", "ERROR", "#D9480F"),
-    "MAX_RECOVERY_ATTEMPTS_EXCEEDED": Look("\u203c", "GAVE UP (MAX_RECOVERY_ATTEMPTS_EXCEEDED)", "#B8417C"),
-    "SUCCESS": Look("\u2713", "SUCCESS", "#0A9373"),
-}
-UNKNOWN = Look("?", "", "#7F7F7F")
+WORDS = {"MAX_RECOVERY_ATTEMPTS_EXCEEDED": "GAVE UP (MAX_RECOVERY_ATTEMPTS_EXCEEDED)"}
+LOOKS = {status: Look(sign.glyph, WORDS.get(status, status), sign.color) for status, sign in signs.SIGNS.items()}
+UNKNOWN = Look(signs.UNKNOWN.glyph, "", signs.UNKNOWN.color)
 EIGHTHS = " \u258f\u258e\u258d\u258c\u258b\u258a\u2589\u2588"
 FULL = EIGHTHS[-1]
 

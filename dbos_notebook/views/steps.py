@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import islice, pairwise, zip_longest
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from dbos_notebook.signs import SLEEP, WAITS
 from dbos_notebook.views import words
 from dbos_notebook.views.html import (
     Child,
@@ -38,9 +39,6 @@ HEADS = ("step", "status", "when", "took", "output")
 MOST_ROWS, MOST_LINES = 100, 80
 LOUD = 40
 NAME_LIMIT, VALUE_LIMIT, ERROR_LIMIT, PRINTED_LIMIT = 80, 120, 300, 600
-# These wait; the time they take is not work.
-SLEEP = "DBOS.sleep"
-WAITS = frozenset({SLEEP, "DBOS.recv", "DBOS.getEvent", "DBOS.getResult", "DBOS.waitFirst"})
 LONGEST_GAP_SECONDS = 10.0
 LOUD_STATUSES = ("ERROR", "PENDING")
 
