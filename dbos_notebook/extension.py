@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from dbos import extension as runtime_extension
-from dbos_notebook.cells import define, waiting
+from dbos_notebook.cells import define, tracebacks, waiting
 from dbos_notebook.cells.capture import Capture
 from dbos_notebook.cells.code import Cells
 from dbos_notebook.cells.observer import CellExtension
@@ -63,7 +63,7 @@ class Loaded:
         from dbos_notebook import magics  # beside IPython it needs all the rest: loaded when asked for
         from dbos_notebook.views import handle
 
-        for part in (define, magics, handle):
+        for part in (define, tracebacks, magics, handle):
             getattr(part, act)(self.shell)
 
     def _launch(self) -> None:

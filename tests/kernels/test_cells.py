@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -206,3 +207,35 @@ def test_postgres_is_one_word(notebook: Kernel, tmp_path: Path) -> None:
     assert "7" == notebook.run("pipeline(3)").result
     assert "1" == notebook.run("len(DBOS.list_workflows())").result
     assert (tmp_path / ".dbos-postgres").exists()
+
+
+FAILING = """
+def divide(n):
+    return 1 / n
+
+@DBOS.step()
+def part(n):
+    return divide(n)
+
+@DBOS.workflow()
+def fails(n):
+    return part(n)
+"""
+
+
+def test_a_traceback_shows_the_users_code(notebook: Kernel) -> None:
+    notebook.run(FAILING)
+    cell = notebook.attempt("fails(0)")
+
+    assert "ZeroDivisionError" == cell.error
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", cell.traceback)
+    for own in ("fails(0)", "return part(n)", "return divide(n)", "return 1 / n"):
+        assert own in shown
+    assert "dbos/_kernel" not in cell.traceback
+    assert "dbos/_engine" not in cell.traceback
+    misused = notebook.attempt("DBOS.sleep(1)")
+    assert "must be called from within a workflow" in misused.traceback
+    assert "dbos/_kernel" not in misused.traceback
+
+    notebook.run("%dbos config short_errors=False")
+    assert "dbos/_engine" in notebook.attempt("fails(0)").traceback
