@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from dbos._engine import rehearsal, travel
 from dbos._engine.handle import WorkflowHandle, WorkflowHandleAsync
 from dbos._engine.registry import NAME_ATTRIBUTE
-from dbos._engine.rehearsal import Rehearsal
-from dbos._engine.travel import Replayed, Sight, Stop, is_ours
+from dbos._engine.rehearsal import Rehearsal, is_ours
+from dbos._engine.travel import Replayed, Sight, Stop
 from dbos._faces.ambient import instance, registry, runtime
 from dbos._kernel.extension import Extension, Note, Observed, Observer, install, installed
 from dbos._kernel.model import STEP_WORKFLOW_PREFIX
@@ -34,6 +34,7 @@ __all__ = [
     "WorkflowHandleAsync",
     "declared_queues",
     "defined_versions",
+    "function_of",
     "install",
     "installed",
     "is_defined",
@@ -77,6 +78,11 @@ def review() -> list[str]:
 def defined_versions() -> dict[str, str | None]:
     """The names of the workflows that are defined here, each with the version of its code."""
     return {name: spec.version for name, spec in dict(registry.workflows).items() if not _hidden(name)}
+
+
+def function_of(name: str) -> Callable[..., Any]:
+    """The function that is defined as this workflow. Raises DBOSWorkflowFunctionNotFoundError if there is none."""
+    return registry.workflow(name).fn
 
 
 def declared_queues() -> dict[str, tuple[Any, ...]]:

@@ -30,6 +30,12 @@ def unload_ipython_extension(_: InteractiveShell) -> None:
     extension.unload()
 
 
+def __dir__() -> list[str]:
+    """What there is to be called, for who presses the tabulator key."""
+    commands = import_module(f"{__name__}.commands")
+    return sorted({*__all__, *commands.__all__, *(each for each in globals() if each.startswith("__"))})
+
+
 def __getattr__(name: str) -> Any:
     """The Python calls of what `%dbos` does: `dbos_notebook.runs(status="ERROR")`."""
     # Asked for every module of ours too, before that is imported: none of them needs the commands for it.

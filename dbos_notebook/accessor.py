@@ -42,6 +42,13 @@ class Workflows:
                 "and steps have it"
             )
 
+    def __repr__(self) -> str:
+        number = len(self.ids)
+        return (
+            f"{number:,} workflow{'' if number == 1 else 's'}: .runs() .steps() | .timeline() .tree() .rates() .queues() "
+            "| .cancel() .resume() .fork() .delete()"
+        )
+
     @property
     def ids(self) -> list[str]:
         """The ids of the workflows, each once, in the order of the frame."""

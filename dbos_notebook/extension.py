@@ -91,6 +91,8 @@ class Loaded:
     def after_cell(self, _: Any) -> None:
         """A cell has run: its definitions may be what runs wait for."""
         self._stop_ticking()
+        while self.code.stopped:
+            print(self.code.stopped.pop(0))  # noqa: T201 - to who pressed the button
         runtime_extension.review()
         if not self.session.is_launched:
             return

@@ -222,8 +222,9 @@ def in_words(url: str) -> str:
     if parsed.get_backend_name() == "sqlite":
         path = Path(parsed.database or "")
         return f"sqlite: {f'./{path.name}' if path.parent == Path.cwd() else path}"
+    kind = "postgres" if parsed.get_backend_name() == "postgresql" else parsed.get_backend_name()
     host = "embedded" if POSTGRES_FOLDER in url else parsed.host or "local"
-    return f"postgres: {host}/{parsed.database}"
+    return f"{kind}: {host}/{parsed.database}"
 
 
 def _embedded_postgres() -> str:

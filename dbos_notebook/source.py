@@ -237,9 +237,12 @@ class Source:
 
     def step_to_fork_from(self, workflow_id: str, step: int | str | None = None) -> int:
         """The number of a step that is given by its name; without one, of the step that failed or else comes next."""
-        if step is not None and not isinstance(step, str):
-            return int(step)  # numbers out of frames are no ints
         steps = self.client.list_steps([workflow_id], longest=0)
+        if step is not None and not isinstance(step, str):
+            number, following = int(step), max((each.step_id for each in steps), default=0) + 1  # frames have no ints
+            if not 1 <= number <= following:
+                raise NotFoundError(f"workflow {workflow_id} has no step {number}; say one from 1 to {following}")
+            return number
         if step is None:
             failed = [each.step_id for each in steps if each.failed]
             return failed[-1] if failed else max((each.step_id for each in steps), default=0) + 1

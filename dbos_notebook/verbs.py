@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -15,7 +15,7 @@ from dbos_notebook import commands
 from dbos_notebook.frames import STATUSES
 from dbos_notebook.typed import value_of
 
-Variables = Mapping[str, Any]
+Variables = MutableMapping[str, Any]
 Act = Callable[[argparse.Namespace, Variables], Any]
 
 
@@ -129,6 +129,14 @@ def _runs(given: argparse.Namespace, _: Variables) -> Any:
     return commands.runs(**filters)
 
 
+def _step_of(given: argparse.Namespace) -> int | str | None:
+    """A step's number or name; `failed` is what is meant without one."""
+    step: str | None = given.step
+    if step is None or step == "failed":
+        return None
+    return int(step) if step.isdigit() else step
+
+
 def _fork(given: argparse.Namespace, variables: Variables) -> Any:
     outputs = {}
     for each in given.set or ():
@@ -136,10 +144,7 @@ def _fork(given: argparse.Namespace, variables: Variables) -> Any:
         if not equals or not step.isdigit():
             raise WrongWordsError(f"%dbos fork: --set wants STEP=VALUE, such as 2=clean, not {each!r}")
         outputs[int(step)] = value_of(text, variables)
-    step = int(given.step) if given.step is not None and given.step.isdigit() else given.step
-    if step == "failed":
-        step = None
-    return commands.fork(given.id, step, version=given.version, same_code=given.same_code, outputs=outputs)
+    return commands.fork(given.id, _step_of(given), version=given.version, same_code=given.same_code, outputs=outputs)
 
 
 def _config(given: argparse.Namespace, variables: Variables) -> Any:
@@ -217,6 +222,33 @@ LOOKING = (
          (arg("setting", kind="setting", nargs="*", help="NAME=VALUE"),), ("%dbos config", "%dbos config limit=50")),
 )  # fmt: skip
 
+STEP = arg("step", kind="step", nargs="?", help="a step's number or name; else the step that failed, or comes next")
+
+PAST = (
+    Verb("at", "What a step was called with, and all variables there; nothing is run.",
+         lambda given, _: commands.at(given.id, _step_of(given)), (ID, STEP),
+         ("t = %dbos at 7f3a score", "%dbos at 7f3a 1")),
+    Verb("enter", "Put what there was before a step into this notebook.",
+         lambda given, variables: commands.enter(given.id, _step_of(given), into=variables), (ID, STEP),
+         ("%dbos enter 7f3a score",)),
+    Verb("debug", "Let a failure happen again here, for %debug.", lambda given, _: commands.debug(given.id), (ID,),
+         ("%dbos debug 7f3a",)),
+    Verb("check", "Which runs of a workflow fit its code as it is now; nothing is run.",
+         lambda given, _: commands.check(given.workflow, given.last),
+         (arg("workflow", kind="name", help="the name of a workflow"),
+          arg("--last", type=int, default=50, metavar="NUMBER", help="so many of its newest runs")),
+         ("%dbos check nightly", "%dbos check nightly --last 10")),
+    Verb("patch", "Which runs fit new code, the guard that lets the others fit, and going on with those that do.",
+         lambda given, _: commands.patch(given.workflow, resume=given.resume),
+         (arg("workflow", kind="name", help="the name of a workflow"),
+          arg("--resume", action="store_true", help="those in flight that fit go on with the code as it is now")),
+         ("%dbos patch nightly", "%dbos patch nightly --resume")),
+    Verb("diff", "How two runs differ.", lambda given, _: commands.diff(*given.id, decode=given.decode),
+         (arg("id", kind="id", nargs=2, help="two runs"),
+          arg("--decode", action="store_true", help="unpickle values that differ, to tell how")),
+         ("%dbos diff 7f3a 81c0", "%dbos diff 7f3a 81c0 --decode")),
+)  # fmt: skip
+
 ACTING = (
     Verb("launch", "Start the runtime on a database.", lambda given, _: commands.launch(given.url),
          (arg("url", nargs="?", help="a URL, a file, sqlite, or postgres (embedded)"),),
@@ -282,7 +314,7 @@ ACTING = (
          ("%dbos unpause nightly",)),
 )  # fmt: skip
 
-VERBS = {each.name: each for each in (*LOOKING, *ACTING)}
+VERBS = {each.name: each for each in (*LOOKING, *PAST, *ACTING)}
 
 
 def overview() -> str:
@@ -298,6 +330,8 @@ def overview() -> str:
         "%%dbos fork ...      runs the cell, then forks with its code",
         "",
         *listed(LOOKING),
+        "",
+        *listed(PAST),
         "",
         *listed(ACTING),
     ])  # fmt: skip

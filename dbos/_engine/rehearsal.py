@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from sqlalchemy import select
@@ -41,6 +44,7 @@ MOST_ENDLESS = 3
 # So many workflows are read at once.
 PAGE = 250
 FAR_AWAY_MS = 1 << 50
+OURS = f"{Path(__file__).parents[1]}{os.sep}"
 
 
 class Rehearsal(NamedTuple):
@@ -58,6 +62,8 @@ class Rehearsal(NamedTuple):
     step_id: int | None = None
     found: str | None = None
     recorded: str | None = None
+    #: The file and line of the user's code that calls what is not recorded.
+    place: tuple[str, int] | None = None
 
     @property
     def fits(self) -> bool:
@@ -100,14 +106,22 @@ class Journal(dict[int, Recorded]):
         super().__init__(records)
         self.workflow_id = workflow_id
         self.mismatch: DBOSUnexpectedStepError | None = None
+        self.place: tuple[str, int] | None = None
+        #: What was asked for last and is not recorded.
+        self.missing: str | None = None
 
     def pop(self, step_id: int, default: Any = None) -> Any:
         self.reach(step_id)
         found = super().pop(step_id, default)
         asks = sys._getframe(1)  # noqa: SLF001 - nothing else tells what is asked for
-        if found is not None and self.mismatch is None and asks.f_code is replay.__code__:
+        if self.mismatch is None and asks.f_code is replay.__code__:
             name = asks.f_locals["name"]
-            if name != found.name:
+            if found is None or name != found.name:
+                calls = next((each for each in outward(asks) if not is_ours(each.f_code.co_filename)), None)
+                self.place = None if calls is None else (calls.f_code.co_filename, calls.f_lineno)
+            if found is None:
+                self.missing = name
+            elif name != found.name:
                 self.mismatch = DBOSUnexpectedStepError(self.workflow_id, step_id, name, found.name)
         return found
 
@@ -117,6 +131,18 @@ class Journal(dict[int, Recorded]):
 
     def reach(self, step_id: int) -> None:
         """A step is asked for."""
+
+
+def is_ours(file: str) -> bool:
+    """Whether code of this file belongs to the runtime."""
+    return file.startswith(OURS)
+
+
+def outward(frame: FrameType | None) -> Iterator[FrameType]:
+    """The frames from this one to the outermost."""
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
 
 
 class _Future(Clock):
@@ -251,12 +277,20 @@ class Performance:
             return self._said(f"took more than {PATIENCE_SECONDS:g} s after step {actor.steps_taken}")
         if isinstance(end, DBOSUnexpectedStepError):
             said = f"step {end.step_id} is {end.expected_name!r}, where {end.recorded_name!r} is recorded"
-            return self._said(said, step_id=end.step_id, found=end.expected_name, recorded=end.recorded_name)
+            found, recorded, place = end.expected_name, end.recorded_name, self.record.place
+            return self._said(said, step_id=end.step_id, found=found, recorded=recorded, place=place)
         left = sorted(actor.journal)
         if isinstance(end, EndOfRecord):
             missed = [step_id for step_id in left if step_id > actor.steps_taken]
             if missed:
-                return self._said(f"step {actor.steps_taken} is not recorded, but step {missed[0]} is")
+                said = f"step {actor.steps_taken} {self.record.missing!r} is not recorded, but step {missed[0]} is"
+                return self._said(
+                    said,
+                    step_id=actor.steps_taken,
+                    found=self.record.missing,
+                    recorded=self.journal[missed[0]].name,
+                    place=self.record.place,
+                )
             return self._said(None)
         if left:
             name, ends = self.journal[left[0]].name, "ends"

@@ -10,16 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from dbos._engine.rehearsal import EndOfRecord, Journal, Performance, Stage, read
+from dbos._engine.rehearsal import EndOfRecord, Journal, Performance, Stage, is_ours, outward, read
 from dbos._engine.step import perform_step
 from dbos._kernel.journal import replay
 from dbos._kernel.model import Recorded
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
     from dbos._engine.runtime import Runtime
     from dbos._kernel.scope import Run
 
-OURS = f"{Path(__file__).parents[1]}{os.sep}"
 # Waited for in ticks, so that the stop button of a notebook is obeyed.
 TICK_SECONDS = 0.1
 
@@ -192,7 +189,7 @@ class _Halt(Journal):
 
     def reach(self, step_id: int) -> None:
         if step_id == self.step_id and self.stop is None:
-            self.stop = self._seen(list(_outward(sys._getframe(2))))  # noqa: SLF001 - the frames are what we came for
+            self.stop = self._seen(list(outward(sys._getframe(2))))  # noqa: SLF001 - the frames are what we came for
         if self.stop is not None:
             raise _Arrived(f"step {self.step_id}")
 
@@ -242,17 +239,6 @@ class _Halt(Journal):
         if start is not None:
             return [frame for frame in inward[start:] if not is_ours(frame.f_code.co_filename)]
         return [frame for frame in _suspended(self.coroutine) if not is_ours(frame.f_code.co_filename)]
-
-
-def is_ours(file: str) -> bool:
-    """Whether code of this file belongs to the runtime."""
-    return file.startswith(OURS)
-
-
-def _outward(frame: FrameType | None) -> Iterator[FrameType]:
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
 
 
 def _suspended(coroutine: Any) -> Iterator[FrameType]:

@@ -86,7 +86,9 @@ def here() -> Here:
 
 def patching_here() -> Here:
     """Where the caller is, for code that is changed by patches: without the setting no old workflow would meet it."""
-    if _instance is not None and not _instance.config.given.get("enable_patching"):
+    # Where versions of single workflows are told apart, a guarded workflow is a version that old runs can be moved to.
+    is_one_version = installed() is None
+    if _instance is not None and is_one_version and not _instance.config.given.get("enable_patching"):
         raise DBOSException("enable_patching must be True in DBOS configuration")
     return here()
 

@@ -68,5 +68,5 @@ class Announcer:
                 news = run.news()
                 if news:
                     run.write(news)
-        except Exception as error:  # noqa: BLE001 - the run may have ended meanwhile; its last notes tell all
+        except BaseException as error:  # noqa: BLE001 - the run or its runtime has ended; the next one needs this thread
             logger.debug("A running step was not announced: %r", error)

@@ -59,15 +59,24 @@ class WorkflowMagic(Magics):
         """Register the last function of the cell as a workflow, and the others as its steps; `--help` for options."""
         shell: Any = self.shell
         try:
-            options = parser().parse_args(shlex.split(line))
+            options = parser().parse_args(_words(line))
         except _Told:
             return
         names = functions_of(shell.transform_cell(cell))
         if options.retries < 0:
             raise UsageError("%%workflow: --retries must not be negative")
         result = shell.run_cell(cell, store_history=False)
-        if result.error_in_exec is None and result.error_before_exec is None:
-            define(shell.user_ns, names, options)
+        if not result.success:
+            # It has shown its own error; a notebook that is run top to bottom stops here only for this one.
+            raise UsageError("%%workflow: the cell failed, so nothing was registered")
+        define(shell.user_ns, names, options)
+
+
+def _words(line: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError as error:
+        raise UsageError(f"%%workflow: {error}; quote what has spaces or quotes") from None
 
 
 def functions_of(text: str) -> list[str]:
@@ -85,7 +94,7 @@ def functions_in(text: str) -> list[str]:
     try:
         tree = ast.parse(text)
     except SyntaxError as error:
-        raise UsageError(f"the cell is no Python: {error}") from None
+        raise UsageError(f"the cell is no Python: {error.msg}, line {error.lineno}") from None
     names = [node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
     return list(dict.fromkeys(names))
 

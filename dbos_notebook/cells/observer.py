@@ -57,8 +57,8 @@ class _Step:
 class RunObserver(Observer):
     """One run."""
 
-    def __init__(self, run: Observed, code: str, forget: Callable[[str], None]) -> None:
-        self._run, self._forget, self.write = run, forget, run.write
+    def __init__(self, run: Observed, code: str, forget: Callable[[str], None], stopped: list[str]) -> None:
+        self._run, self._forget, self._stopped, self.write = run, forget, stopped, run.write
         self._steps: dict[int, _Step] = {}
         self._printed: dict[tuple[str, int], Printed] = {}
         self._lock, self.telling = threading.Lock(), threading.Lock()
@@ -144,10 +144,12 @@ class RunObserver(Observer):
     def _kept(self) -> list[Note]:
         with self._lock:
             first, self._first = self._first, []
-            # What was printed is told again with more of it, so it stays.
+            # What was printed is told again with more of it, so it stays; and steps that run side by side still print.
             printed = [Note(step_id, kind, each.text) for (kind, step_id), each in self._printed.items()]
             taken = max((step_id for _, step_id in self._printed), default=0)
-            self._printed = {key: each for key, each in self._printed.items() if key[1] >= taken}
+            self._printed = {
+                key: each for key, each in self._printed.items() if key[1] >= taken or key[1] in self._steps
+            }
         return [*first, *printed]
 
     def interrupted(self, interrupt: BaseException) -> None:
@@ -164,7 +166,11 @@ class RunObserver(Observer):
             is_done.set()
 
         threading.Thread(target=stop, name="dbos-notebook-stop", daemon=True).start()
-        is_done.wait(STOP_SECONDS)
+        if is_done.wait(STOP_SECONDS):
+            short = self._run.workflow_id[:8]
+            self._stopped.append(
+                f"{self._run.name} {short} was stopped{at} and is CANCELLED. %dbos resume {short} lets it go on."
+            )
 
     def left(self) -> None:
         self._forget(self._run.workflow_id)
@@ -178,6 +184,8 @@ class CellExtension(extension.Extension):
         self._observers: dict[str, RunObserver] = {}
         self.announcer = Announcer(lambda: list(self._observers.values()))
         self._kept: set[str] = set()
+        #: What the stop button did, to be told after the cell.
+        self.stopped: list[str] = []
 
     def version(self, name: str, fn: Callable[..., Any]) -> str | None:
         if extension.is_pinned() and DBOS.application_version != GENERAL_VERSION:
@@ -199,7 +207,7 @@ class CellExtension(extension.Extension):
         if code not in self._kept:
             DBOS.keep_source(code, run.name, text)
             self._kept.add(code)
-        observer = self._observers[run.workflow_id] = RunObserver(run, code, self._forget)
+        observer = self._observers[run.workflow_id] = RunObserver(run, code, self._forget, self.stopped)
         self.announcer.wake()
         return observer
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -18,16 +19,20 @@ if TYPE_CHECKING:
 FOLDERS = (str(Path(dbos.__file__).parent), str(Path(__file__).parents[1]))
 
 
+# What the stop button raises is none of the first.
+SHOWN = (Exception, KeyboardInterrupt, asyncio.CancelledError)
+
+
 def register(shell: InteractiveShell) -> None:
     """Show errors of this shell without our frames."""
     if not shell.custom_exceptions:
         setting: Any = shell.set_custom_exc
-        setting((Exception,), show)
+        setting(SHOWN, show)
 
 
 def unregister(shell: InteractiveShell) -> None:
     """Show them as before."""
-    if shell.custom_exceptions == (Exception,):
+    if shell.custom_exceptions == SHOWN:
         shell.custom_exceptions = ()
 
 

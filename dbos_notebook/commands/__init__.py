@@ -42,19 +42,27 @@ from dbos_notebook.commands.looking import (
     waiting,
     watch,
 )
+from dbos_notebook.commands.past import at, check, debug, diff, enter
+from dbos_notebook.commands.patching import patch
 
 __all__ = [
+    "at",
     "backfill",
     "cancel",
+    "check",
     "config",
     "crash",
+    "debug",
     "delete",
+    "diff",
+    "enter",
     "events",
     "explorer",
     "fork",
     "launch",
     "log",
     "messages",
+    "patch",
     "pause",
     "queues",
     "resume",

@@ -166,7 +166,7 @@ def tail(target: Target, key: str | None = None, *, at: Source | None = None) ->
 
 def log(lines: int = 50) -> View:
     """The last lines of the runtime's log."""
-    kept = door.session().log[-lines:]
+    kept = door.session().log[-lines:] if lines > 0 else []
     return text_view("\n".join(kept) or "Nothing is logged.")
 
 
@@ -210,8 +210,9 @@ def waiting(*, at: Source | None = None) -> View:
 def explorer() -> Any:
     """The explorer: runs to filter and choose, and buttons for what can be done with them."""
     from dbos_notebook.explore import explorer as opened  # here: only who opens it needs widgets
+    from dbos_notebook.replay.check import fits
 
-    return opened()
+    return opened(fits=fits)
 
 
 def config(**settings: Any) -> View:

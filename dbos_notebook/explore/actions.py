@@ -100,13 +100,15 @@ class Resume(_Harmless):
 
     verb: ClassVar[str] = "Resume"
     workflow_ids: tuple[str, ...]
+    #: By the code that is defined now, whatever they began with.
+    new_code: bool = False
 
     @property
     def command(self) -> str:
-        return f"%dbos resume {' '.join(self.workflow_ids)}"
+        return f"%dbos resume {' '.join(self.workflow_ids)}{' --new-code' if self.new_code else ''}"
 
     def perform(self, bench: Bench) -> Outcome:
-        bench.source.resume(*self.workflow_ids)
+        bench.source.resume(*self.workflow_ids, new_code=self.new_code)
         return Outcome(f"Resumed {runs(self.workflow_ids)}.")
 
 

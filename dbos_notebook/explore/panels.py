@@ -74,9 +74,9 @@ class PatchPanel:
         self.box = widgets.VBox([bar(self.workflow), self.table, area(bar(self.patch, self.resume.button), self.guard)])
 
     def _resuming(self) -> Resume | None:
-        stopped = {"CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"}
+        stopped = {"ENQUEUED", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"}
         fitting = [each.run for each in self._fits if each.obstacle is None and each.run.status in stopped]
-        return Resume(tuple(run.workflow_id for run in fitting)) if fitting else None
+        return Resume(tuple(run.workflow_id for run in fitting), new_code=True) if fitting else None
 
     def _say_guard(self) -> None:
         name = self.patch.value.strip() or "what-changed"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
+from tests.kernels.conftest import LOAD
 from tests.kernels.driver import Kernel
+from tests.waiting import eventually
 
 DEFINITIONS = """
 from dbos import DBOSConfiguredInstance
@@ -179,3 +181,48 @@ def test_a_workflow_cell_without_functions_says_so(notebook: Kernel) -> None:
     assert "UsageError" in cell.text + cell.stderr + (cell.error or "")
     assert "no function" in cell.text + cell.stderr + cell.traceback
     assert "--retries" in notebook.run("%%workflow --help\n1").stdout
+
+
+OLD = """
+@DBOS.step()
+def load():
+    return [2, 1]
+
+@DBOS.step()
+def normalise(numbers):
+    return sorted(numbers)
+
+@DBOS.workflow()
+def report():
+    numbers = load()
+    DBOS.recv("go")
+    return numbers
+"""
+NEW = OLD.replace("    numbers = load()\n", "    numbers = load()\n    numbers = normalise(numbers)\n")
+
+
+def test_a_patch_lets_runs_in_flight_go_on_with_new_code(notebook: Kernel) -> None:
+    """It says which fit, puts a cell with the guard below, and moves those that fit then."""
+    notebook.run(OLD)
+    notebook.run("with SetWorkflowID('night'):\n    DBOS.start_workflow(report)")
+    eventually(
+        lambda: (
+            "'load'" in (notebook.run("[s['function_name'] for s in DBOS.list_workflow_steps('night')]").result or "")
+        )
+    )
+    notebook.kill()
+    notebook.revive()
+    notebook.run(LOAD)
+    notebook.run("from dbos import DBOS, SetWorkflowID")
+    notebook.run(NEW)
+
+    cell = notebook.run("%dbos patch report")
+    assert "in flight: 0 of 1 run fit" in cell.text
+    assert cell.reply is not None
+    (put,) = [each["text"] for each in cell.reply["payload"] if each["source"] == "set_next_input"]
+    assert 'if DBOS.patch("normalise"):' in put
+    notebook.run(put)
+    assert "1 run go" in notebook.run("%dbos patch report --resume").text.replace("1 run goes", "1 run go")
+    notebook.run("DBOS.send('night', 1, topic='go')")
+
+    assert "[2, 1]" == notebook.run("DBOS.get_result('night')").result

@@ -1,0 +1,1 @@
+"""Looking into the past of runs: what a step was called with, whether code fits, why a run failed, how two differ."""

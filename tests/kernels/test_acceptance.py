@@ -1,0 +1,127 @@
+"""What a user does in a notebook at odd moments: nothing is lost, nothing lands in a wrong cell, and it says what is so."""
+
+from __future__ import annotations
+
+import re
+
+from tests.kernels.driver import Kernel
+
+HOLDS = """
+@DBOS.step()
+def slow(n):
+    print("slow", n)
+    time.sleep(30)
+
+@DBOS.workflow()
+def holds(n):
+    return slow(n)
+"""
+
+
+def plain(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+def test_a_cell_of_plain_functions_that_fails_is_an_error(notebook: Kernel) -> None:
+    cell = notebook.attempt("%%workflow\ndef nightly(n):\n    return n\n1 / 0")
+
+    assert "UsageError" == cell.error
+    assert "nothing was registered" in cell.text
+    assert "No closing quotation" in notebook.attempt('%%workflow --name "night\ndef nightly(n):\n    return n').text
+    told = notebook.attempt("%%workflow\nx = 1\ndef nightly(n:\n    return n").text
+    assert "the cell is no Python" in told
+    assert "line 2" in told
+
+
+def test_the_stop_button_says_what_it_left(notebook: Kernel) -> None:
+    notebook.run(HOLDS)
+    cell = notebook.start("with SetWorkflowID('night'):\n    holds(1)")
+    notebook.until(lambda: "slow 1" in cell.stdout)
+    notebook.interrupt()
+    cell.wait()
+
+    assert "holds night was stopped in step 1 slow and is CANCELLED. %dbos resume night lets it go on." in cell.stdout
+    assert "dbos/_engine" not in cell.traceback
+    assert "time.sleep(30)" in plain(cell.traceback)
+    assert "night" not in notebook.run("1").stdout
+
+
+def test_a_stopped_wait_shows_no_frames_of_ours(notebook: Kernel) -> None:
+    notebook.run(HOLDS)
+    for wait in (
+        "handle.get_result()",
+        "await handle",
+        "await (await DBOS.retrieve_workflow_async('night')).get_result()",
+    ):
+        notebook.run("with SetWorkflowID('night'):\n    handle = DBOS.start_workflow(holds, 1)")
+        cell = notebook.start(f"print('waits')\n{wait}")
+        notebook.until(lambda: "waits" in cell.stdout)  # noqa: B023 - asked before the next
+        notebook.interrupt()
+
+        assert cell.wait().error in {"KeyboardInterrupt", "CancelledError"}
+        assert "dbos/_engine" not in cell.traceback
+        assert "dbos/_kernel" not in cell.traceback
+        assert "stopped" not in cell.stdout
+
+
+def test_another_launch_while_steps_run_says_nothing_in_later_cells(notebook: Kernel) -> None:
+    notebook.run(HOLDS.replace("30", "2"))
+    notebook.run("with SetWorkflowID('night'):\n    handle = DBOS.start_workflow(holds, 1)\ntime.sleep(0.5)")
+    notebook.run("%dbos launch other.sqlite")
+
+    cell = notebook.run("time.sleep(1)")
+
+    assert "" == cell.text
+    # The thread that tells of steps under way goes on for the next runtime.
+    notebook.run("with SetWorkflowID('other'):\n    handle = DBOS.start_workflow(holds, 2)\ntime.sleep(1)")
+    assert "slow 2" in notebook.run("%dbos show other").text
+    notebook.run("%dbos launch sqlite")
+    assert "'SUCCESS'" == notebook.run("DBOS.get_result('night')\nDBOS.get_workflow_status('night').status").result
+
+
+def test_steps_side_by_side_lose_no_print(notebook: Kernel) -> None:
+    notebook.run("""
+@DBOS.step()
+async def says(n):
+    print("first", n)
+    await asyncio.sleep(0.05 * n)
+    print("second", n)
+
+@DBOS.workflow()
+async def gathers():
+    await asyncio.gather(*[says(n) for n in (3, 1, 2, 0)])
+""")
+    notebook.run("with SetWorkflowID('g'):\n    await gathers()")
+
+    cell = notebook.run("import dbos_notebook\nprint(dbos_notebook.steps('g').printed.tolist())")
+
+    assert str([f"first {n}\nsecond {n}\n" for n in (3, 1, 2, 0)]) == cell.stdout.rstrip()
+
+
+def test_a_fork_from_a_step_that_is_not_there_is_refused(notebook: Kernel) -> None:
+    notebook.run("@DBOS.step()\ndef one():\n    return 1\n\n@DBOS.workflow()\ndef w():\n    return one()")
+    notebook.run("with SetWorkflowID('w'):\n    w()")
+
+    for step in ("99", "0"):
+        assert f"no step {step}; say one from 1 to 2" in notebook.attempt(f"%dbos fork w --from {step}").text
+    assert "1" == notebook.run("len(DBOS.list_workflows())").result
+
+
+def test_a_launch_that_fails_tells_no_password(notebook: Kernel) -> None:
+    for url in ("postgresql://u:secret@nowhere.invalid/x", "mysql://u:secret@nowhere/x", "bogus://u:secret@nowhere/x"):
+        cell = notebook.attempt(f"%dbos launch {url}")
+        assert "UsageError" == cell.error
+        assert (
+            f"{url.partition(':')[0].replace('ql', '') if 'post' in url else url.partition(':')[0]}: nowhere"
+            in cell.text
+        )
+        assert "secret" not in cell.text + cell.traceback + notebook.run("%dbos log").text
+
+
+def test_the_calls_can_be_found(notebook: Kernel) -> None:
+    assert {"dbos_notebook.runs", "dbos_notebook.fork"} <= {
+        f"dbos_notebook.{each.rpartition('.')[2]}" for each in notebook.complete("import dbos_notebook; dbos_notebook.")
+    } | set(notebook.run("import dbos_notebook\nfor each in dir(dbos_notebook): print(f'dbos_notebook.{each}')").stdout.split())
+    told = notebook.run("dbos_notebook.runs().dbos").result
+    assert told is not None
+    assert told.startswith("0 workflows: .runs()")
