@@ -64,11 +64,14 @@ class RunObserver(Observer):
         self._lock, self.telling = threading.Lock(), threading.Lock()
         self._first: list[Note] = [Note(0, "code", code), Note(0, "input", arguments(run.fn, run.args, run.kwargs))]
 
-    def printed(self, place: Place, text: str) -> None:
-        """Something was printed at that place."""
+    def printed(self, place: Place, text: str, by_thread: bool) -> bool:
+        """Something was printed at that place, or by a thread that it started, for which the step must be under way."""
+        if by_thread and place.step_id not in self._steps:
+            return False
         key = ("printed_after", place.steps_taken) if place.step_id is None else ("printed", place.step_id)
         with self._lock:
             self._printed.setdefault(key, Printed()).add(text)
+        return True
 
     def attempt(self, step_id: int, name: str, fn: Callable[..., Any]) -> Callable[..., Any]:
         if inspect.iscoroutinefunction(fn):
@@ -221,11 +224,10 @@ class CellExtension(extension.Extension):
             if live is not None:
                 live.stop()
 
-    def printed(self, place: Place, text: str) -> None:
-        """What a workflow prints goes to its observer."""
+    def printed(self, place: Place, text: str, by_thread: bool) -> bool:
+        """What a workflow prints goes to its observer, if it is under way."""
         observer = self._observers.get(place.workflow_id)
-        if observer is not None:
-            observer.printed(place, text)
+        return observer is not None and observer.printed(place, text, by_thread)
 
     def _forget(self, workflow_id: str) -> None:
         self._observers.pop(workflow_id, None)

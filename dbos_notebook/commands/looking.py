@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ from dbos_notebook import door
 from dbos_notebook.commands.targets import Target, id_of, ids_of
 from dbos_notebook.frames import UNFINISHED
 from dbos_notebook.typed import moment_of
-from dbos_notebook.views import words
+from dbos_notebook.views.code import source_view
 from dbos_notebook.views.handle import facts_view, text_view
 from dbos_notebook.views.live import LiveRun, watch_run
 from dbos_notebook.views.run import run_view, snapshot_of
@@ -179,23 +178,7 @@ def value(target: Target, step: int | None = None, *, at: Source | None = None) 
 def source(target: Target, *, at: Source | None = None) -> View:
     """The source that a run ran, as it was then."""
     here = at or door.source()
-    workflow_id = id_of(here, target)
-    run = here.runs(workflow_ids=[workflow_id], values=True)
-    code, name = words.text(run["code"].iloc[0]), words.text(run["name"].iloc[0])
-    kept = here.sources([code]) if code else None
-    if kept is None or kept.empty:
-        return text_view(f"No source was kept of {name} {words.short(workflow_id)}: it did not run in a notebook.")
-    mine = kept[kept["workflow"] == name]
-    return text_view(_readable(str((kept if mine.empty else mine)["text"].iloc[-1])))
-
-
-def _readable(text: str) -> str:
-    """The parts of a workflow's code, which are kept by their names."""
-    try:
-        parts = json.loads(text)
-    except ValueError:
-        return text
-    return "\n\n".join(str(each).rstrip() for each in parts.values()) if isinstance(parts, dict) else text
+    return source_view(here, id_of(here, target))
 
 
 def waiting(*, at: Source | None = None) -> View:

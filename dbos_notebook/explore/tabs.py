@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from dbos_notebook.commands import looking
 from dbos_notebook.explore.state import Look, Shown, Tab
+from dbos_notebook.views.code import source_view
 from dbos_notebook.views.errors import error_markup, told
 from dbos_notebook.views.html import Child, Markup, cut, element, facts, line, page, pre, status_mark, table
 from dbos_notebook.views.run import snapshot_of
@@ -121,7 +121,7 @@ def _value(value: str) -> Markup:
 
 
 def _source(source: Source, run_id: str) -> Shown:
-    return Shown(str(looking.source(run_id, at=source).html))
+    return Shown(str(source_view(source, run_id).html))
 
 
 def _events(source: Source, run_id: str) -> Shown:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Any
 
+from dbos_notebook.views.html import clean
+
 LIMIT = 400
 # How deep, and how many members of one container, are looked at.
 DEPTH, MEMBERS = 4, 12
@@ -32,7 +34,8 @@ def preview(value: Any, limit: int = LIMIT) -> str:
         shown = _Preview(limit).of(value, DEPTH)
     except Exception as error:  # noqa: BLE001 - it shows what users made, whatever that does
         shown = f"<{_name(value)}: cannot be shown, {type(error).__name__}>"
-    return shown if len(shown) <= limit else f"{shown[:limit]}..."
+    # A value's own words may hold what acts on a terminal, and frames show them as they are.
+    return clean(shown if len(shown) <= limit else f"{shown[:limit]}...")
 
 
 def call_preview(args: Iterable[Any], kwargs: Mapping[str, Any], limit: int = LIMIT) -> str:
