@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 from traitlets import Bool, Enum, Float, Int
 from traitlets.config import Configurable
 
 from dbos import DBOS, DBOSClient, DBOSConfig, extension
 from dbos_notebook.cells import waiting
 from dbos_notebook.cells.observer import GENERAL_VERSION
+from dbos_notebook.signs import KERNEL
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -35,6 +37,7 @@ FILE = "dbos.sqlite"
 POSTGRES_FOLDER = ".dbos-postgres"
 URL_VARIABLE = "DBOS_SYSTEM_DATABASE_URL"
 LOG_LINES = 1_000
+KINDS = ("postgresql", "sqlite")
 
 
 class NotebookError(Exception):
@@ -73,7 +76,7 @@ class Session:
         self.shell: InteractiveShell | None = None
         self.settings = DbosNotebook()
         #: The identity of this kernel; another notebook on the same file has another one.
-        self.executor_id = f"nb-{uuid.uuid4().hex[:6]}"
+        self.executor_id = f"{KERNEL}{uuid.uuid4().hex[:6]}"
         self._url: str | None = None
         self._client: DBOSClient | None = None
         self._client_url: str | None = None
@@ -166,6 +169,14 @@ class Session:
             return f"sqlite:///{Path.cwd() / FILE}"
         if "://" not in url:
             return f"sqlite:///{Path(url).expanduser().resolve()}"
+        try:
+            kind = make_url(url).get_backend_name()
+        except ArgumentError:
+            kind = ""
+        if kind not in KINDS:  # before what runs is ended for it
+            raise NotebookError(
+                f"No such database: {url.partition(':')[0]}. It takes sqlite:/// and postgresql:// URLs."
+            )
         return url
 
     def _launch(self) -> None:

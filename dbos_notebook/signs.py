@@ -1,4 +1,4 @@
-"""What each status looks like everywhere, and which operations are waits: facts that figures and views share."""
+"""What each status looks like everywhere, and which operations are waits: facts that many share."""
 
 from __future__ import annotations
 
@@ -27,3 +27,6 @@ SLEEP = "DBOS.sleep"
 # These wait for something from elsewhere, and record a sleep of their own for their timeout.
 TIMED = frozenset({"DBOS.recv", "DBOS.getEvent", "DBOS.getResult", "DBOS.readStreamOffset"})
 WAITS = frozenset({SLEEP, "DBOS.waitFirst", *TIMED})
+
+# So the identities of kernels begin. What a dead one ran is taken up by itself, and never has to be resumed.
+KERNEL = "nb-"

@@ -18,6 +18,7 @@ import pandas as pd
 import dbos_notebook.accessor  # noqa: F401 - gives every frame its .dbos
 from dbos_notebook import frames
 from dbos_notebook.origin import ORIGIN, word_for
+from dbos_notebook.signs import KERNEL
 from dbos_notebook.stored import LONGEST_STORED
 
 if TYPE_CHECKING:
@@ -208,7 +209,13 @@ class Source:
 
         With `new_code` by the code that is defined now, whatever they began with.
         """
-        ids = self._ids(workflow_ids)
+        found = self._found(workflow_ids)
+        for each in found:
+            if each.status == "PENDING" and (each.executor_id or "").startswith(KERNEL):
+                raise ValueError(
+                    f"{each.workflow_id} is running, in kernel {each.executor_id}: cancel it first to resume it"
+                )
+        ids = [each.workflow_id for each in found]
         if new_code:
             self.client.assign_application_version(ids, None)
         self.client.resume_workflows(ids)

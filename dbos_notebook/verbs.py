@@ -210,7 +210,7 @@ LOOKING = (
          lambda given, _: commands.value(given.id, given.step),
          (ID, arg("step", kind="step", nargs="?", type=int, help="the number of a step; none: the run itself")),
          ("rows = %dbos value 7f3a 1",)),
-    Verb("source", "The source that a run ran.", lambda given, _: commands.source(given.id), (ID,), ("%dbos source 7f3a",)),
+    Verb("source", "The source that a run ran.", lambda given, _: commands.code(given.id), (ID,), ("%dbos source 7f3a",)),
     Verb("queues", "Queues, and what waits and runs on them.", lambda _, __: commands.queues(), (), ("%dbos queues",)),
     Verb("schedules", "Schedules and when they fire.", lambda _, __: commands.schedules(), (), ("%dbos schedules",)),
     Verb("versions", "Versions of the code and their runs.", lambda _, __: commands.versions(), (), ("%dbos versions",)),

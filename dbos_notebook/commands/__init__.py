@@ -21,6 +21,7 @@ from dbos_notebook.commands.acting import (
     wait_async,
 )
 from dbos_notebook.commands.looking import (
+    code,
     config,
     events,
     explorer,
@@ -30,7 +31,6 @@ from dbos_notebook.commands.looking import (
     runs,
     schedules,
     show,
-    source,
     status,
     steps,
     streams,
@@ -50,6 +50,7 @@ __all__ = [
     "backfill",
     "cancel",
     "check",
+    "code",
     "config",
     "crash",
     "debug",
@@ -70,7 +71,6 @@ __all__ = [
     "schedules",
     "send",
     "show",
-    "source",
     "status",
     "steps",
     "streams",

@@ -175,7 +175,7 @@ def value(target: Target, step: int | None = None, *, at: Source | None = None) 
     return here.value(id_of(here, target), step)
 
 
-def source(target: Target, *, at: Source | None = None) -> View:
+def code(target: Target, *, at: Source | None = None) -> View:
     """The source that a run ran, as it was then."""
     here = at or door.source()
     return source_view(here, id_of(here, target))

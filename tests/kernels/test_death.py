@@ -186,3 +186,15 @@ def test_an_awaited_wait_is_stopped_at_once(notebook: Kernel, tmp_path: Path) ->
     assert cell.error in {"KeyboardInterrupt", "CancelledError"}
     (tmp_path / "go").touch()
     assert "'model of raw monday'" == notebook.run("handle.get_result()").result
+
+
+def test_what_another_kernel_runs_is_not_resumed_here(notebook: Kernel, tmp_path: Path) -> None:
+    begin(notebook, tmp_path)
+    with Kernel(tmp_path) as other:
+        other.run(LOAD)
+        cell = other.attempt("%dbos resume night")
+
+        assert "night is running, in kernel nb-" in cell.stderr
+    (tmp_path / "go").touch()
+    assert "'model of raw monday'" == notebook.run("handle.get_result()").result
+    assert ["load", "fit"] == ran(tmp_path)
