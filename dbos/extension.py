@@ -11,12 +11,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from dbos._engine import rehearsal, travel
-from dbos._engine.handle import WorkflowHandle, WorkflowHandleAsync
+from dbos._engine.handle import Handle, WorkflowHandle, WorkflowHandleAsync
 from dbos._engine.registry import NAME_ATTRIBUTE
 from dbos._engine.rehearsal import Rehearsal, is_ours
 from dbos._engine.travel import Replayed, Sight, Stop
 from dbos._faces.ambient import instance, registry, runtime
-from dbos._kernel.extension import Extension, Note, Observed, Observer, install, installed
+from dbos._kernel import extension as hooks
+from dbos._kernel.extension import Extension, Note, Observed, Observer, installed
 from dbos._kernel.model import STEP_WORKFLOW_PREFIX
 from dbos._kernel.scope import HERE
 
@@ -50,6 +51,19 @@ __all__ = [
     "running",
     "stop_at",
 ]
+
+
+def install(extension: Extension | None) -> None:
+    """Have this extension take part from now on, in place of an earlier one; None: nobody.
+
+    While one is installed, definitions replace earlier ones of their name without a word, sync calls may block a
+    running event loop, and handles can be awaited: whoever installs it sees to all that.
+    """
+    hooks.install(extension)
+    if extension is not None:
+        Handle.__await__ = Handle.as_awaited  # type: ignore[attr-defined]  # it is there only now
+    elif "__await__" in vars(Handle):
+        del Handle.__await__  # type: ignore[attr-defined]  # as above
 
 
 class Place(NamedTuple):

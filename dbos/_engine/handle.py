@@ -48,8 +48,11 @@ class Handle(Generic[R]):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.workflow_id}>"
 
-    def __await__(self) -> Generator[Any, Any, R]:
-        """`await handle` gives what `get_result` gives, in code that runs on an event loop, for both colours."""
+    def as_awaited(self) -> Generator[Any, Any, R]:
+        """What `await handle` does where an extension lets handles be awaited: it gives what `get_result` gives.
+
+        Elsewhere they are not: programs tell by that what a function of either colour came to.
+        """
         return self._awaited().__await__()
 
     async def _awaited(self) -> R:

@@ -271,7 +271,7 @@ class Operations:
         is_async = inspect.iscoroutinefunction(func)
         if place is None or not place.in_body:
             value = func(*args, **kwargs)
-            return await value if inspect.isawaitable(value) else value
+            return await value if inspect.iscoroutine(value) else value  # type: ignore[return-value]  # mypy keeps the coroutine
         spec = step_options(dbos_step_options, func)
         return await arun(perform_step(place, spec, func, args, kwargs, is_async=is_async))
 

@@ -98,11 +98,7 @@ _installed: Extension | None = None
 
 
 def install(extension: Extension | None) -> None:
-    """Have this extension take part from now on, in place of an earlier one; None: nobody.
-
-    While one is installed, definitions replace earlier ones of their name without a word, and sync calls may block
-    a running event loop: whoever installs it sees to both.
-    """
+    """Have this extension take part from now on, in place of an earlier one; None: nobody. See `dbos.extension`."""
     global _installed  # noqa: PLW0603 - one for the whole process
     _installed = extension
 

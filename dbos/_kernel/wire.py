@@ -38,13 +38,16 @@ class Returned:
             yield tuple(None if value is None else make(value) for make, value in zip(read, values, strict=True))
 
 
+# Over all connections: one that comes back from a pool may have statements of before.
+_numbers = itertools.count()
+
+
 class Wire:
     """The prepared statements of one connection."""
 
     def __init__(self, raw: Any) -> None:
         self._pg = raw.pgconn
         self._names: dict[str, bytes] = {}
-        self._numbers = itertools.count()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._pg.socket, selectors.EVENT_READ)
 
@@ -85,7 +88,7 @@ class Wire:
         return returned
 
     def _prepare(self, sql: str) -> None:
-        name = b"notebook_%d" % next(self._numbers)
+        name = b"notebook_%d" % next(_numbers)
         self._pg.send_prepare(name, sql.encode())
         self._result()
         self._names[sql] = name

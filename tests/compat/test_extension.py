@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dbos import DBOS, SetWorkflowID, extension
+from dbos import DBOS, SetWorkflowID, WorkflowHandle, extension
 from dbos.extension import Extension, Note, Observed, Observer
 from tests.conftest import App
 from tests.hand import Hand, Inside
@@ -209,3 +210,23 @@ def test_sources_are_kept_once(app: App, hand: Hand) -> None:
         hand.do("keep_source", "v1", "flow", text)
 
     assert [("v1", "flow", "first")] == [each[:3] for each in hand.do("list_sources", ["v1", "v2"])]
+
+
+def test_handles_are_awaited_only_under_an_extension(app: App, hand: Hand) -> None:
+    """Elsewhere a program may tell by it what a call of either colour came to."""
+    flow = define(hand, "here")
+    app.launch()
+    with SetWorkflowID("w"):
+        hand.call(flow)
+    assert "__await__" not in dir(WorkflowHandle)
+
+    extension.install(Extension())
+    try:
+
+        async def awaits() -> str:
+            return await (await DBOS.retrieve_workflow_async("w"))
+
+        assert "here" == asyncio.run(awaits())
+    finally:
+        extension.install(None)
+    assert "__await__" not in dir(WorkflowHandle)

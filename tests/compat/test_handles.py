@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from dbos import DBOS, SetWorkflowID, WorkflowHandle, WorkflowHandleAsync
@@ -212,22 +210,3 @@ def test_a_handle_goes_from_one_workflow_to_another(app: App, hand: Hand) -> Non
 
     assert 8 == hand.call(ask, held.workflow_id)
     assert held.workflow_id in DBOS.list_workflow_steps(DBOS.list_workflows(name="ask")[0].workflow_id)[1].values()
-
-
-def test_a_handle_can_be_awaited(app: App, hand: Hand) -> None:
-    """In both colours, and outside of workflows and in them."""
-
-    @hand.workflow(name="inner")
-    async def inner(do: Inside, x: int) -> int:
-        return x + 1
-
-    @DBOS.workflow(name="outer")
-    async def outer() -> int:
-        return await (await DBOS.start_workflow_async(inner, 1))
-
-    app.launch()
-
-    async def awaits() -> list[int]:
-        return [await (await DBOS.start_workflow_async(inner, 2)), await outer()]
-
-    assert [3, 2] == asyncio.run(awaits())
