@@ -175,13 +175,13 @@ def test_alignments(one: str, other: str, expected: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("other", ["ab" * 5_000, "b" * 10_000, "ba" * 5_000, "abc" * 3_000])
-def test_long_runs_are_aligned_within_a_second(other: str) -> None:
+def test_long_runs_are_aligned_soon(other: str) -> None:
     begun = time.monotonic()
 
     pairs = align("ab" * 5_000, other)
 
     assert len([1 for _, b in pairs if b is not None]) == len(other)
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 20  # it takes half a second, and hours without the cap on edits
 
 
 # -- values --------------------------------------------------------------------------------------------------------

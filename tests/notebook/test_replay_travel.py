@@ -119,9 +119,7 @@ def test_entering_puts_the_variables_into_the_notebook(ran: list[str], shell: In
 
 
 def test_what_cannot_be_reached_is_one_line(ran: list[str], shell: InteractiveShell) -> None:  # noqa: F811
-    with pytest.raises(
-        UsageError, match="cannot be followed to step 7: its code raises ZeroDivisionError after step 2"
-    ):
+    with pytest.raises(UsageError, match="has no step 7; say one from 1 to"):
         line(shell, "at 7f3a 7")
     with pytest.raises(UsageError, match="has no step 'fit'; its steps: clean, score"):
         line(shell, "at 7f3a fit")
