@@ -136,6 +136,7 @@ def test_the_wait_grows_with_every_try(app: App, hand: Hand, clock: FakeClock) -
 def test_the_wait_is_one_second_and_doubles_by_default(app: App, hand: Hand, clock: FakeClock) -> None:
     failing = Failing(hand)
     app.launch()
+    clock.wait_for_sleeper(clock.now_ms() + 1000)  # the keeper's, which looks every second
     clock.advance(0.3)  # so that the runtime itself waits for other moments
     held = hand.start(failing.workflow)
 
