@@ -11,11 +11,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from dbos._engine import rehearsal, travel
-from dbos._engine.handle import Handle, WorkflowHandle, WorkflowHandleAsync
+from dbos._engine.handle import Handle
 from dbos._engine.registry import NAME_ATTRIBUTE
 from dbos._engine.rehearsal import Rehearsal, is_ours
 from dbos._engine.travel import Replayed, Sight, Stop
 from dbos._faces.ambient import instance, registry, runtime
+from dbos._faces.client import DBOSClient
 from dbos._kernel import extension as hooks
 from dbos._kernel.extension import Extension, Note, Observed, Observer, installed
 from dbos._kernel.model import STEP_WORKFLOW_PREFIX
@@ -31,8 +32,8 @@ __all__ = [
     "Replayed",
     "Sight",
     "Stop",
-    "WorkflowHandle",
-    "WorkflowHandleAsync",
+    "client",
+    "database_url",
     "declared_queues",
     "defined_versions",
     "function_of",
@@ -42,6 +43,7 @@ __all__ = [
     "is_launched",
     "is_ours",
     "is_pinned",
+    "launch_id",
     "name_of",
     "place",
     "rehearse",
@@ -123,6 +125,32 @@ def is_launched() -> bool:
     """Whether there is a runtime."""
     made = instance()
     return made is not None and made.launched is not None
+
+
+def launch_id() -> str | None:
+    """What no other launch has, in this process or another; None while there is no runtime."""
+    made = instance()
+    return None if made is None or made.launched is None else made.launched.runtime.owner_id
+
+
+def database_url() -> str | None:
+    """The database of the runtime that is launched, with its password: for opening it, and not for showing."""
+    made = instance()
+    if made is None or made.launched is None:
+        return None
+    return made.config.system_url.render_as_string(hide_password=False)
+
+
+def client() -> DBOSClient:
+    """A client of the database of the runtime that is launched, however that was configured."""
+    runtime()  # raises where there is none
+    made = instance()
+    assert made is not None
+    config = made.config
+    place: dict[str, Any] = (
+        {"system_database_url": database_url()} if config.engine is None else {"system_database_engine": config.engine}
+    )
+    return DBOSClient(**place, dbos_system_schema=config.schema, serializer=config.serializer)
 
 
 def is_pinned() -> bool:

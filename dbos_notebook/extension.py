@@ -37,7 +37,7 @@ class Loaded:
         self.code.cells = self.cells
         runtime_extension.install(self.code)
         self.capture = Capture(self.code.printed)
-        self._told: set[tuple[str, str | None]] = set()
+        self._told: set[tuple[str | None, str, str | None]] = set()
         self._tick: asyncio.TimerHandle | None = None
         self._events = {"pre_run_cell": self.before_cell, "post_run_cell": self.after_cell}
         for name, act in self._events.items():
@@ -97,8 +97,9 @@ class Loaded:
         if not self.session.is_launched:
             return
         for group in waiting.waiting(self.session.client):
-            if group.is_known and (group.name, group.version) not in self._told:
-                self._told.add((group.name, group.version))
+            asked = (runtime_extension.launch_id(), group.name, group.version)
+            if group.is_known and asked not in self._told:
+                self._told.add(asked)
                 print(waiting.on_change(group))  # noqa: T201 - to who reads the cell
 
     # -- the one line ------------------------------------------------------------------------------------------

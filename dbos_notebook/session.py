@@ -78,8 +78,10 @@ class Session:
         #: The identity of this kernel; another notebook on the same file has another one.
         self.executor_id = f"{KERNEL}{uuid.uuid4().hex[:6]}"
         self._url: str | None = None
+        #: The launch that was made here; a cell may make one of its own, with another configuration.
+        self._own_launch: str | None = None
         self._client: DBOSClient | None = None
-        self._client_url: str | None = None
+        self._client_launch: str | None = None
         self._source: Source | None = None
         self._handler: _Log | None = None
         self._lock = threading.RLock()
@@ -89,6 +91,8 @@ class Session:
     @property
     def url(self) -> str:
         """The database of this session; before anything is launched, that of the environment or the file beside the notebook."""
+        if extension.launch_id() not in {None, self._own_launch}:
+            return str(extension.database_url())
         return self._url or os.environ.get(URL_VARIABLE) or f"sqlite:///{Path.cwd() / FILE}"
 
     @property
@@ -110,9 +114,9 @@ class Session:
         with self._lock:
             if not extension.is_launched():
                 self.launch()
-            if self._client is None or self._client_url != self.url:
+            if self._client is None or self._client_launch != extension.launch_id():
                 self._close_client()
-                self._client, self._client_url = DBOSClient(system_database_url=self.url), self.url
+                self._client, self._client_launch = extension.client(), extension.launch_id()
             return self._client
 
     @property
@@ -150,6 +154,7 @@ class Session:
                     f"The runtime could not be started on {in_words(wanted)}: {error}. Mend that and launch again; "
                     "nothing is left behind."
                 ) from error
+            self._own_launch = extension.launch_id()
             told = waiting.on_load(waiting.waiting(self.client))
             return f"The runtime is running on {self.place}. {told}".rstrip()
 
@@ -182,7 +187,7 @@ class Session:
     def _launch(self) -> None:
         config: DBOSConfig = {
             "name": "notebook",
-            "system_database_url": self.url,
+            "system_database_url": self._url,
             "executor_id": self.executor_id,
             "application_version": GENERAL_VERSION,
             "run_admin_server": False,

@@ -186,7 +186,8 @@ class CellExtension(extension.Extension):
         self.cells, self._launch = cells, launch
         self._observers: dict[str, RunObserver] = {}
         self.announcer = Announcer(lambda: list(self._observers.values()))
-        self._kept: set[str] = set()
+        #: The code whose source is kept, by the launch that keeps it: each may have another database.
+        self._kept: set[tuple[str | None, str]] = set()
         #: What the stop button did, to be told after the cell.
         self.stopped: list[str] = []
 
@@ -207,9 +208,10 @@ class CellExtension(extension.Extension):
     def observe(self, run: Observed) -> RunObserver:
         text = Code(self.cells, run.fn).text
         code = hashed(text)
-        if code not in self._kept:
+        asked = (extension.launch_id(), code)
+        if asked not in self._kept:
             DBOS.keep_source(code, run.name, text)
-            self._kept.add(code)
+            self._kept.add(asked)
         observer = self._observers[run.workflow_id] = RunObserver(run, code, self._forget, self.stopped)
         self.announcer.wake()
         return observer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from tests.kernels.driver import Kernel
+from tests.waiting import eventually
 
 HOLDS = """
 @DBOS.step()
@@ -66,15 +67,16 @@ def test_a_stopped_wait_shows_no_frames_of_ours(notebook: Kernel) -> None:
 
 def test_another_launch_while_steps_run_says_nothing_in_later_cells(notebook: Kernel) -> None:
     notebook.run(HOLDS.replace("30", "2"))
-    notebook.run("with SetWorkflowID('night'):\n    handle = DBOS.start_workflow(holds, 1)\ntime.sleep(0.5)")
+    notebook.run("with SetWorkflowID('night'):\n    handle = DBOS.start_workflow(holds, 1)")
+    eventually(lambda: "slow 1" in notebook.run("%dbos show night").text)
     notebook.run("%dbos launch other.sqlite")
 
-    cell = notebook.run("time.sleep(1)")
+    cells = [notebook.run("DBOS.application_version") for _ in range(20)]
 
-    assert "" == cell.text
+    assert {""} == {cell.stdout + cell.stderr for cell in cells}
     # The thread that tells of steps under way goes on for the next runtime.
-    notebook.run("with SetWorkflowID('other'):\n    handle = DBOS.start_workflow(holds, 2)\ntime.sleep(1)")
-    assert "slow 2" in notebook.run("%dbos show other").text
+    notebook.run("with SetWorkflowID('other'):\n    handle = DBOS.start_workflow(holds, 2)")
+    eventually(lambda: "slow 2" in notebook.run("%dbos show other").text)
     notebook.run("%dbos launch sqlite")
     assert "'SUCCESS'" == notebook.run("DBOS.get_result('night')\nDBOS.get_workflow_status('night').status").result
 

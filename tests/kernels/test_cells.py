@@ -112,6 +112,8 @@ def test_another_database_is_another_launch(notebook: Kernel, tmp_path: Path) ->
     notebook.run("pipeline(4)")
 
     assert "1" == notebook.run("len(DBOS.list_workflows())").result
+    code = "DBOS.list_notes([DBOS.list_workflows()[0].workflow_id], ['code'])[0].text"
+    assert "1" == notebook.run(f"len(DBOS.list_sources([{code}]))").result, "each database has the source"
     assert "running already" in notebook.run("%dbos launch other.sqlite").text
     notebook.run("%dbos launch")
     assert (tmp_path / "other.sqlite").exists()
@@ -121,9 +123,15 @@ def test_the_users_own_launch_works(notebook: Kernel, tmp_path: Path) -> None:
     notebook.run("DBOS(config={'name': 'mine', 'system_database_url': 'sqlite:///mine.sqlite'})\nDBOS.launch()")
     notebook.run(PIPELINE)
 
-    assert "7" == notebook.run("pipeline(3)").result
+    cell = notebook.run("pipeline(3)")
+
+    assert "7" == cell.result
+    assert "" == cell.stdout + cell.stderr
     assert (tmp_path / "mine.sqlite").exists()
     assert not (tmp_path / "dbos.sqlite").exists()
+    assert "['pipeline']" == notebook.run("runs = %dbos runs\nlist(runs.name)").result
+    assert "mine.sqlite" in notebook.run("%dbos status").text
+    assert "mine.sqlite" in notebook.run("%dbos launch").text, "it runs there already"
 
 
 TRACES = """
