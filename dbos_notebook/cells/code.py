@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import builtins
 import dis
+import functools
 import hashlib
 import inspect
 import json
@@ -17,6 +18,7 @@ import textwrap
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from dbos import extension
 
@@ -30,6 +32,8 @@ class Cells:
     def __init__(self, main: dict[str, Any]) -> None:
         self.main = main
         self._classes: dict[str, str] = {}
+        # A function or class has one source as long as it lives; another cell makes another one.
+        self._sources: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
         #: What the names stood for before the cell that runs now.
         self.before: dict[str, Any] = {}
 
@@ -46,8 +50,15 @@ class Cells:
 
     def source(self, thing: Any) -> str:
         """The source of a function or class; empty where nobody knows it."""
+        thing = inspect.unwrap(thing)
+        found = self._sources.get(thing)
+        if found is None:
+            found = self._sources[thing] = self._find(thing)
+        return found
+
+    def _find(self, thing: Any) -> str:
         try:
-            return textwrap.dedent(inspect.getsource(inspect.unwrap(thing)))
+            return textwrap.dedent(inspect.getsource(thing))
         except (OSError, TypeError):
             return self._classes.get(getattr(thing, "__name__", ""), "")
 
@@ -112,6 +123,7 @@ def reached(fn: Any) -> Iterator[tuple[str, Any]]:
             continue
 
 
+@functools.lru_cache(maxsize=4096)  # asked for every workflow after every cell
 def normalised(source: str) -> str:
     """Source without what does not matter: comments, spaces, decorators, docstrings."""
     try:
