@@ -1,4 +1,4 @@
-"""A workflow's row as people see it."""
+"""A workflow's row, and a step's, as people see them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, null, select
 
 from dbos._engine.attributes import attributes_of
 from dbos._kernel.journal import step_op
-from dbos._kernel.model import WorkflowInputs, WorkflowStatus
+from dbos._kernel.model import StepInfo, WorkflowInputs, WorkflowStatus
 from dbos._kernel.statement import statement
 
 if TYPE_CHECKING:
@@ -58,6 +58,34 @@ def status_columns(t: Tables, *, load_input: bool = True, load_output: bool = Tr
         t.completed_at,
         t.attributes,
     ]
+
+
+def step_columns(t: Tables) -> list[ColumnElement[Any]]:
+    """What `step_info` reads."""
+    c = t.steps.c
+    return [
+        c.function_id,
+        c.function_name,
+        c.output,
+        c.error,
+        c.child_workflow_id,
+        c.started_at_epoch_ms,
+        c.completed_at_epoch_ms,
+        c.serialization,
+    ]
+
+
+def step_info(codec: Codec, row: Row) -> StepInfo:
+    """A step's row with its values read; see `status_of`."""
+    return StepInfo(
+        function_id=row.function_id,
+        function_name=row.function_name,
+        output=codec.shown(row.output, row.serialization),
+        error=codec.shown_error(row.error, row.serialization),
+        child_workflow_id=row.child_workflow_id,
+        started_at_epoch_ms=row.started_at_epoch_ms,
+        completed_at_epoch_ms=row.completed_at_epoch_ms,
+    )
 
 
 def status_of(codec: Codec, row: Row) -> WorkflowStatus:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import bindparam, case, func, null, select, union_all
 
 from dbos._engine.schedule import ACTIVE, read_schedules
+from dbos._engine.status import step_columns, step_info
 from dbos._kernel.journal import refuse_in_transaction
 from dbos._kernel.model import DELAYED, StepInfo
 from dbos._kernel.plan import op
@@ -142,17 +143,9 @@ def STEPS(t: Tables) -> Executable:
 def STEP(t: Tables) -> Executable:
     """One step, with its values."""
     c = t.steps.c
-    columns = (
-        c.function_id,
-        c.function_name,
-        c.output,
-        c.error,
-        c.child_workflow_id,
-        c.started_at_epoch_ms,
-        c.completed_at_epoch_ms,
-        c.serialization,
+    return select(*step_columns(t)).where(
+        c.workflow_uuid == bindparam("workflow_id"), c.function_id == bindparam("step_id")
     )
-    return select(*columns).where(c.workflow_uuid == bindparam("workflow_id"), c.function_id == bindparam("step_id"))
 
 
 @statement
@@ -259,18 +252,7 @@ async def get_step(here: Here, workflow_id: str, step_id: int) -> StepInfo | Non
     """Return one recorded step with its values decoded, or None. Nothing is recorded in a workflow."""
     refuse_in_transaction(here, "DBOS.getStep")
     row = await here.read(lambda conn: conn.first(STEP, workflow_id=workflow_id, step_id=step_id))
-    if row is None:
-        return None
-    codec = here.ground.codec
-    return StepInfo(
-        function_id=row.function_id,
-        function_name=row.function_name,
-        output=codec.shown(row.output, row.serialization),
-        error=codec.shown_error(row.error, row.serialization),
-        child_workflow_id=row.child_workflow_id,
-        started_at_epoch_ms=row.started_at_epoch_ms,
-        completed_at_epoch_ms=row.completed_at_epoch_ms,
-    )
+    return None if row is None else step_info(here.ground.codec, row)
 
 
 @op("DBOS.listMessages")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from sqlalchemy import ColumnElement, and_, bindparam, or_, select
 
 from dbos._engine.attributes import attributes_text
-from dbos._engine.status import status_columns, status_of
+from dbos._engine.status import status_columns, status_of, step_columns, step_info
 from dbos._kernel.clock import epoch_ms_of
 from dbos._kernel.journal import step_op
 from dbos._kernel.model import (
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Select
     from sqlalchemy.sql.expression import Executable
 
-    from dbos._kernel.codec import Codec
     from dbos._kernel.schema import Tables
     from dbos._kernel.statement import Conn, Row
 
@@ -152,17 +151,7 @@ async def list_queued_workflows(here: Here, **wanted: Unpack[WorkflowFilter]) ->
 def STEPS(t: Tables) -> Executable:
     """The recorded steps of a workflow, in order."""
     c = t.steps.c
-    columns = (
-        c.function_id,
-        c.function_name,
-        c.output,
-        c.error,
-        c.child_workflow_id,
-        c.started_at_epoch_ms,
-        c.completed_at_epoch_ms,
-        c.serialization,
-    )
-    return select(*columns).where(c.workflow_uuid == bindparam("workflow_id")).order_by(c.function_id)
+    return select(*step_columns(t)).where(c.workflow_uuid == bindparam("workflow_id")).order_by(c.function_id)
 
 
 @step_op("DBOS.listWorkflowSteps")
@@ -175,16 +164,4 @@ async def list_workflow_steps(
         query: Any = STEPS.build(conn.tables)
         return conn.run_once(paged(query, limit, offset), workflow_id=workflow_id)
 
-    return [_step_info(here.ground.codec, row) for row in await here.read(read)]
-
-
-def _step_info(codec: Codec, row: Row) -> StepInfo:
-    return StepInfo(
-        function_id=row.function_id,
-        function_name=row.function_name,
-        output=codec.shown(row.output, row.serialization),
-        error=codec.shown_error(row.error, row.serialization),
-        child_workflow_id=row.child_workflow_id,
-        started_at_epoch_ms=row.started_at_epoch_ms,
-        completed_at_epoch_ms=row.completed_at_epoch_ms,
-    )
+    return [step_info(here.ground.codec, row) for row in await here.read(read)]
