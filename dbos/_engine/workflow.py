@@ -147,7 +147,7 @@ def _code(run: Run, spec: WorkflowSpec, args: tuple[Any, ...], kwargs: dict[str,
 
     seen = Observed(run.workflow_id, spec.name, spec.version, spec.fn, args, kwargs, run.is_recovered, write)
     run.observer = guarded("An observer of runs", lambda: extension.observe(seen))
-    return guarded("An extension", lambda: extension.code(spec.fn, spec.version), spec.fn)  # type: ignore[no-any-return]
+    return guarded("An extension", lambda: extension.code(spec.fn, spec.version), spec.fn)  # type: ignore[no-any-return]  # it has the type of `otherwise`
 
 
 async def _finish(run: Run, ending: Ending, also: tuple[Entry, ...]) -> tuple[Ending | None, tuple[bool, ...]]:

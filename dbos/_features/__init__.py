@@ -1,0 +1,1 @@
+"""One file for each further operation or group of them; they never import each other."""
