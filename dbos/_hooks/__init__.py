@@ -1,0 +1,1 @@
+"""What the runtime shows to the world around it: HTTP, web frameworks, traces, assistants."""
