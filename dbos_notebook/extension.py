@@ -61,9 +61,10 @@ class Loaded:
 
     def _parts(self, act: str) -> None:
         from dbos_notebook import magics  # beside IPython it needs all the rest: loaded when asked for
+        from dbos_notebook.durable import magic as durable
         from dbos_notebook.views import handle
 
-        for part in (define, tracebacks, magics, handle):
+        for part in (define, tracebacks, magics, handle, durable):
             getattr(part, act)(self.shell)
 
     def _launch(self) -> None:

@@ -20,7 +20,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, Integer, Text, bindparam, delete, func, select
+from sqlalchemy import BigInteger, Integer, Text, bindparam, delete, func, or_, select
 
 from dbos._engine.handle import Reference
 from dbos._engine.transaction import Forget, databases_apart
@@ -152,6 +152,13 @@ def DROP_STEPS(t: Tables) -> Executable:
 
 
 @statement
+def DROP_NOTES(t: Tables) -> Executable:
+    """Forget what an extension kept of the dropped steps, and of the workflow, whose body is run anew."""
+    c = t.notes.c
+    return delete(t.notes).where(c.workflow_uuid == WORKFLOW, or_(c.function_id >= CUT, c.function_id == 0))
+
+
+@statement
 def DROP_OUTPUT(t: Tables) -> Executable:
     return delete(t.side_output).where(t.side_output.c.workflow_uuid == WORKFLOW)
 
@@ -189,6 +196,8 @@ class Rewinding:
         self._drop_messages(conn)
         for each in (DROP_EVENTS, DROP_EVENT_HISTORY, OPEN_STREAMS, DROP_STEPS):
             conn.run(each, **mine)
+        if conn.tables.layout.own:
+            conn.run(DROP_NOTES, **mine)
         conn.run(RESTORE_EVENTS, workflow_id=self.workflow_id)
         if conn.tables.layout.split:
             conn.run(DROP_OUTPUT, workflow_id=self.workflow_id)

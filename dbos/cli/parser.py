@@ -139,6 +139,10 @@ def make_parser() -> argparse.ArgumentParser:
     _add_workflow(commands)
     _add_schedule(commands)
     _add_version(commands)
+    notebook = _add(commands, "notebook", "others:run", "run a notebook as one durable run")
+    notebook.set_defaults(brought="notebook")
+    # Whatever comes after it, also what looks like an option, is for the other package.
+    notebook.add_argument("words", nargs=argparse.REMAINDER, metavar="...", help="dbos notebook run --help tells more")
     completion = _add(commands, "completion", "completion:run", "write a script that completes `dbos` in a shell")
     completion.add_argument("shell", choices=SHELLS)
     return made

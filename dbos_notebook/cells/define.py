@@ -111,7 +111,7 @@ def define(names: dict[str, Any], functions: list[str], options: argparse.Namesp
 
     def as_workflow(fn: Function) -> Function:
         made: Any = DBOS.workflow(name=title)(fn)
-        made.start = _starter(made, options.queue)
+        made.start = starter(made, options.queue)
         return cast("Function", made)
 
     for name in steps:
@@ -133,7 +133,8 @@ def mend(names: dict[str, Any], before: dict[str, Any], functions: list[str]) ->
             names[name] = _decorators.get(name, DBOS.step())(names[name])
 
 
-def _starter(workflow: Function, queue: str | None) -> Callable[..., WorkflowHandle[Any]]:
+def starter(workflow: Function, queue: str | None) -> Callable[..., WorkflowHandle[Any]]:
+    """What `NAME.start` does."""
     if queue is not None:
         Queue(queue)
 

@@ -194,6 +194,9 @@ class CellExtension(extension.Extension):
     def version(self, name: str, fn: Callable[..., Any]) -> str | None:
         if extension.is_pinned() and DBOS.application_version != GENERAL_VERSION:
             return None  # who launched it says what the version is
+        declared: str | None = getattr(fn, "version_of_code", None)
+        if declared is not None:
+            return declared
         return Code(self.cells, fn).version
 
     def earlier_code(self, fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -239,7 +242,7 @@ def guarded_progress(workflow_id: str) -> Live | None:
     """A progress bar; none for a workflow of another database."""
     from dbos_notebook.views import progress  # these views bring pandas, and loading the extension must be quick
 
-    source = door.source_if_launched()
+    source = door.own_source_if_launched()
     try:
         return None if source is None else progress.begun(source, [workflow_id], is_shown=True)
     except DBOSNonExistentWorkflowError:
