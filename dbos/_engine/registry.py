@@ -114,6 +114,14 @@ class Registry:
         if spec.version is not None:
             self.versions[spec.version] = spec
 
+    def pin(self, name: str, version: str) -> None:
+        """Have a workflow's code be of this version, whoever else says what versions there are."""
+        with self._lock:
+            spec = self.workflow(name)
+            spec.version = version
+            self.versions[version] = spec
+        self._changed()
+
     def review(self) -> list[WorkflowSpec]:
         """Ask for the versions again, because what the code of workflows calls may have changed; those that did."""
         extension, changed = installed(), []

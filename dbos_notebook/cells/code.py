@@ -27,11 +27,14 @@ HASH_LENGTH = 12
 
 
 class Cells:
-    """The text of what cells defined, by name: Python itself forgets that of classes."""
+    """The text of what cells defined, by name: Python itself forgets that of classes, imports and assignments."""
 
     def __init__(self, main: dict[str, Any]) -> None:
         self.main = main
         self._classes: dict[str, str] = {}
+        #: The statement that imported a name, or assigned it last.
+        self.imports: dict[str, str] = {}
+        self.assignments: dict[str, str] = {}
         # A function or class has one source as long as it lives; another cell makes another one.
         self._sources: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
         #: What the names stood for before the cell that runs now.
@@ -45,8 +48,24 @@ class Cells:
         except (SyntaxError, ValueError):
             return
         for node in tree.body:
-            if isinstance(node, ast.ClassDef):
-                self._classes[node.name] = ast.get_source_segment(text, node) or ""
+            self._keep(text, node)
+
+    def _keep(self, text: str, node: ast.stmt) -> None:
+        match node:
+            case ast.ClassDef():
+                first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+                self._classes[node.name] = "\n".join(text.splitlines()[first - 1 : node.end_lineno])
+            case ast.Import() | ast.ImportFrom():
+                for alias in node.names:
+                    one = [alias]
+                    made = (
+                        ast.Import(one)
+                        if isinstance(node, ast.Import)
+                        else ast.ImportFrom(node.module, one, node.level)
+                    )
+                    self.imports[alias.asname or alias.name.partition(".")[0]] = ast.unparse(made)
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+                self.assignments[name] = ast.get_source_segment(text, node) or ""
 
     def source(self, thing: Any) -> str:
         """The source of a function or class; empty where nobody knows it."""

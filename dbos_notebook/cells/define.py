@@ -6,6 +6,7 @@ import argparse
 import ast
 import shlex
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from IPython.core.error import UsageError
@@ -99,8 +100,26 @@ def functions_in(text: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-# How each function that `%%workflow` made was decorated: for when it is mended as a plain function.
-_decorators: dict[str, Callable[[Function], Function]] = {}
+@dataclass(frozen=True)
+class Decorator:
+    """How `%%workflow` decorates a function."""
+
+    kind: str
+    options: dict[str, Any]
+    queue: str | None = None
+
+    def __str__(self) -> str:
+        return f"@DBOS.{self.kind}({', '.join(f'{name}={value!r}' for name, value in self.options.items())})"
+
+    def __call__(self, fn: Function) -> Function:
+        made: Any = getattr(DBOS, self.kind)(**self.options)(fn)
+        if self.kind == "workflow":
+            made.start = starter(made, self.queue)
+        return cast("Function", made)
+
+
+#: By the name of the function: for when it is mended as a plain one, or written to a file.
+decorators: dict[str, Decorator] = {}
 
 
 def define(names: dict[str, Any], functions: list[str], options: argparse.Namespace) -> None:
@@ -108,17 +127,11 @@ def define(names: dict[str, Any], functions: list[str], options: argparse.Namesp
     *steps, workflow = functions
     retries = {"retries_allowed": True, "max_attempts": options.retries + 1} if options.retries else {}
     title = options.name or workflow
-
-    def as_workflow(fn: Function) -> Function:
-        made: Any = DBOS.workflow(name=title)(fn)
-        made.start = starter(made, options.queue)
-        return cast("Function", made)
-
     for name in steps:
-        _decorators[name] = DBOS.step(interval_seconds=options.interval, **retries)
-    _decorators[workflow] = as_workflow
+        decorators[name] = Decorator("step", {"interval_seconds": options.interval, **retries})
+    decorators[workflow] = Decorator("workflow", {"name": title}, options.queue)
     for name in functions:
-        names[name] = _decorators[name](names[name])
+        names[name] = decorators[name](names[name])
     if options.schedule:
         made = names[workflow]
         DBOS.apply_schedules(
@@ -130,7 +143,7 @@ def mend(names: dict[str, Any], before: dict[str, Any], functions: list[str]) ->
     """A cell has defined these as plain functions: what was a step or workflow before is one again."""
     for name in functions:
         if extension.name_of(before.get(name)) is not None and extension.name_of(names[name]) is None:
-            names[name] = _decorators.get(name, DBOS.step())(names[name])
+            names[name] = decorators.get(name, Decorator("step", {}))(names[name])
 
 
 def starter(workflow: Function, queue: str | None) -> Callable[..., WorkflowHandle[Any]]:

@@ -75,6 +75,14 @@ def read(text: str) -> Reading:
     )
 
 
+def names_read(text: str) -> list[str]:
+    """The names that code reads from around it, in their order."""
+    names = _Names()
+    for node in ast.parse(text).body:
+        names.visit(node)
+    return list(names.read)
+
+
 def _apart(text: str, tree: ast.Module) -> tuple[str, str]:
     """The lifted statements, and all other lines."""
     chosen = [node for node in tree.body if isinstance(node, LIFTED)]
@@ -239,6 +247,8 @@ class _Names(ast.NodeVisitor):
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         self._in_order(node.decorator_list)
         self._known.add(node.name)
+        every = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]
+        self._in_order([each.annotation for each in every if each is not None and each.annotation], node.returns)
         self._function(node.args, node.body)
 
     visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815 - as above

@@ -49,7 +49,7 @@ class CellRun:
         if durable.is_in_workflow():
             self._in_workflow()
             return
-        self.parts = durable.made_of(_known_cells(), cell, self.names[cell.function_name], self.inputs)
+        self.parts = durable.made_of(known_cells(), cell, self.names[cell.function_name], self.inputs)
         attempts = self._attempts()
         done = next((each for each in attempts if each.status == WorkflowStatusString.SUCCESS.value), None)
         if done is not None and not self.again:
@@ -148,11 +148,12 @@ class CellRun:
         _show(store().last.pop(run, None))
 
 
-def _known_cells() -> Cells:
+def known_cells() -> Cells:
+    """What the extension knows of the notebook's cells."""
     known = extension.installed()
     cells = getattr(known, "cells", None)
     if not isinstance(cells, Cells):
-        raise UsageError("%%step: the extension is not loaded; run %load_ext dbos_notebook")
+        raise UsageError("the extension is not loaded: %load_ext dbos_notebook")
     return cells
 
 

@@ -15,13 +15,22 @@ if TYPE_CHECKING:
 
 def source_view(source: Source, workflow_id: str) -> View:
     """What was kept of the code of a run; or that nothing was."""
+    found = source_text(source, workflow_id)
+    if found is None:
+        name = words.text(source.runs(workflow_ids=[workflow_id], values=False)["name"].iloc[0])
+        return text_view(f"No source was kept of {name} {words.short(workflow_id)}: it did not run in a notebook.")
+    return text_view(found)
+
+
+def source_text(source: Source, workflow_id: str) -> str | None:
+    """The source that a run ran; None where none was kept."""
     run = source.runs(workflow_ids=[workflow_id], values=True)
     code, name = words.text(run["code"].iloc[0]), words.text(run["name"].iloc[0])
     kept = source.sources([code]) if code else None
     if kept is None or kept.empty:
-        return text_view(f"No source was kept of {name} {words.short(workflow_id)}: it did not run in a notebook.")
+        return None
     mine = kept[kept["workflow"] == name]
-    return text_view(_readable(str((kept if mine.empty else mine)["text"].iloc[-1])))
+    return _readable(str((kept if mine.empty else mine)["text"].iloc[-1]))
 
 
 def _readable(text: str) -> str:

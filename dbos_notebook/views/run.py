@@ -27,7 +27,7 @@ from dbos_notebook.views.html import (
     status_text,
     table,
 )
-from dbos_notebook.views.steps import HEADS, Steps, html_rows, records, steps_of, text_lines
+from dbos_notebook.views.steps import HEADS, MOST_ROWS, Steps, html_rows, records, steps_of, text_lines
 from dbos_notebook.views.view import View
 
 if TYPE_CHECKING:
@@ -88,9 +88,12 @@ def snapshot_of(source: Source, workflow_id: str) -> Snapshot:
 
 def run_view(snapshot: Snapshot, *, is_live: bool = False) -> View:
     """A run: header, input, steps, output or error."""
+    parts = _parts(snapshot, is_live=is_live)
+    return View(_html(snapshot, *parts, HTML_BYTES), _text(snapshot, *parts))
+
+
+def _parts(snapshot: Snapshot, *, is_live: bool, most: int = MOST_ROWS) -> tuple[_Shown, Steps, list[str], str]:
     row = snapshot.row
-    short = words.short(snapshot.workflow_id)
-    how = f"all: %dbos steps {short}"
     shown = _Shown(
         line(words.text(row.get("name")) or "?", 120),
         [("id", line(snapshot.workflow_id, 120)), *_facts(row)],
@@ -98,9 +101,14 @@ def run_view(snapshot: Snapshot, *, is_live: bool = False) -> View:
         snapshot.traceback or words.text(row.get("error")),
         _state(snapshot, is_live=is_live),
     )
-    steps = steps_of(snapshot)
+    steps = steps_of(snapshot, most)
     folded = [f"idle {words.duration(stop - start)} folded" for start, stop in steps.axis.folded[:3]]
-    return View(_html(snapshot, shown, steps, folded, how), _text(snapshot, shown, steps, folded, how))
+    return shown, steps, folded, f"all: %dbos steps {words.short(snapshot.workflow_id)}"
+
+
+def run_page(snapshot: Snapshot, *, budget: int) -> Markup:
+    """A run with as many of its steps as fit into so many bytes."""
+    return _html(snapshot, *_parts(snapshot, is_live=False, most=len(snapshot.steps)), budget)
 
 
 def _state(snapshot: Snapshot, *, is_live: bool) -> str:
@@ -125,7 +133,7 @@ class _Shown(NamedTuple):
     state: str
 
 
-def _html(snapshot: Snapshot, shown: _Shown, steps: Steps, folded: list[str], how: str) -> Markup:
+def _html(snapshot: Snapshot, shown: _Shown, steps: Steps, folded: list[str], how: str, budget: int) -> Markup:
     name = [element("b", shown.name), " ", element("code", words.short(snapshot.workflow_id)), " "]
     parts: list[Child] = [element("div", name, status_mark(snapshot.status), shown.state), facts(shown.facts)]
     parts += [facts([(kind, line(value, VALUE_LIMIT, how))]) for kind, value in shown.texts]
@@ -134,9 +142,9 @@ def _html(snapshot: Snapshot, shown: _Shown, steps: Steps, folded: list[str], ho
     if steps.total:
         size = sum(len(escape(part).encode()) for part in parts)
         caption = " \u00b7 ".join([words.count(steps.total, "step"), *folded])
-        rows = html_rows(steps, how, HTML_BYTES - size - ROOM_BYTES)
+        rows = html_rows(steps, how, budget - size - ROOM_BYTES)
         parts.append(table(caption, HEADS, rows))
-    return page(*parts)
+    return page(*parts, budget=budget)
 
 
 def _text(snapshot: Snapshot, shown: _Shown, steps: Steps, folded: list[str], how: str) -> str:
