@@ -21,6 +21,10 @@ check: $(READY)
 bench: $(READY)
 	$(BIN)/python -m tests.bench
 
+# Four workers, random kills of workers and of Postgres, ten minutes; not part of the tests.
+soak: $(READY)
+	$(BIN)/python -m tests.soak
+
 clean:
 	rm -rf $(VENV) .venv-peer* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
