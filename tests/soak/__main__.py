@@ -230,7 +230,7 @@ def grown(stats: Path) -> list[str]:
 
 def told(folder: Path) -> list[str]:
     """What nobody should see in a log."""
-    bad = ("never retrieved", "was destroyed", "Traceback")
+    bad = ("never retrieved", "was destroyed", "Exception in thread", "failed, and")
     return [
         f"{log.name}: {line}"
         for log in folder.glob("*.log")
