@@ -6,6 +6,7 @@ A command is a parser with `run`, the name "module:function" of what it does. Th
 from __future__ import annotations
 
 import argparse
+import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - what add_subparsers returns
 
 EPILOG = """\
-The database is given with --sys-db-url, or in DBOS_SYSTEM_DATABASE_URL: better there when it has a password, because
+The database is given with --sys-db-url, in DBOS_SYSTEM_DATABASE_URL, or in dbos-config.yaml (extra `config`): better there when it has a password, because
 others on the machine can read command lines. Nothing that is stored is decoded unless --values asks for it, because
 pickled values can run code.
 
@@ -55,6 +56,14 @@ def seconds(text: str) -> float:
     if not 0 <= found < float("inf"):
         raise argparse.ArgumentTypeError(f"not a number of seconds: {text!r}")
     return found
+
+
+def age(text: str) -> float:
+    """A length of time with its unit, in seconds."""
+    found = re.fullmatch(r"(\d{1,9})([smhdw])", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"not an age such as 30d, 12h, 45m or 90s: {text!r}")
+    return int(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}[found[2]]
 
 
 # -- options that several commands have ------------------------------------------------------------------------
@@ -102,11 +111,16 @@ def _confirmed() -> argparse.ArgumentParser:
     return made
 
 
+def _page() -> argparse.ArgumentParser:
+    made = _parent()
+    made.add_argument("-l", "--limit", type=at_least(1), default=10, help="at most so many (default: %(default)s)")
+    made.add_argument("-o", "--offset", type=at_least(0), default=0, help="after passing over so many")
+    return made
+
+
 def _filters() -> argparse.ArgumentParser:
     made = _parent()
     statuses = [each.value for each in WorkflowStatusString]
-    made.add_argument("-l", "--limit", type=at_least(1), default=10, help="at most so many (default: %(default)s)")
-    made.add_argument("-o", "--offset", type=at_least(0), default=0, help="after passing over so many")
     made.add_argument("-t", "--start-time", type=moment, metavar="TIME", help="created since then (ISO 8601)")
     made.add_argument("-e", "--end-time", type=moment, metavar="TIME", help="created until then (ISO 8601)")
     made.add_argument("-S", "--status", action="append", choices=statuses, help="may be given several times")
@@ -136,7 +150,9 @@ def make_parser() -> argparse.ArgumentParser:
     commands = made.add_subparsers(metavar="COMMAND", required=True)
     _add_programs(commands)
     _add_databases(commands)
+    _add_assistants(commands)
     _add_workflow(commands)
+    _add_archive(commands)
     _add_schedule(commands)
     _add_version(commands)
     notebook = _add(commands, "notebook", "others:run", "run a notebook as one durable run")
@@ -168,12 +184,17 @@ def _add_programs(commands: Commands) -> None:
 
     start = _add(commands, "start", "programs:start", "run a command, pass signals on to it, and end as it ends")
     start.add_argument("-s", "--sys-db-url", metavar="URL", help="given to it in DBOS_SYSTEM_DATABASE_URL")
-    start.add_argument("command", nargs="+", metavar="-- COMMAND", help="for example: dbos start -- python main.py")
+    start.add_argument(
+        "command",
+        nargs="*",
+        metavar="-- COMMAND",
+        help="for example: dbos start -- python main.py (default: those of runtimeConfig.start in dbos-config.yaml)",
+    )
 
     worker = _add(
         commands, "worker", "programs:worker", "serve the workflows of a module until it is told to end", _database()
     )
-    worker.add_argument("module", metavar="MODULE", help="a module that defines workflows, or its file")
+    worker.add_argument("module", metavar="MODULE", help="a module that defines workflows, its file, or a notebook")
     worker.add_argument("-n", "--name", help="of the application, if the module configures none (default: its own)")
     worker.add_argument("-q", "--queue-name", action="append", metavar="QUEUE", help="serve only these queues")
     worker.add_argument(
@@ -184,6 +205,19 @@ def _add_programs(commands: Commands) -> None:
         help="on SIGTERM or Ctrl-C let running workflows finish for so long, then hand over the rest "
         "(default: %(default)g); a second signal ends it at once",
     )
+
+
+def _add_assistants(commands: Commands) -> None:
+    mcp = _add(
+        commands,
+        "mcp",
+        "assistants:mcp",
+        "let an assistant look at workflows (MCP over stdio; extra `mcp`)",
+        _database(),
+    )
+    which = mcp.add_mutually_exclusive_group()
+    which.add_argument("--read-only", action="store_true", help="change nothing (the default)")
+    which.add_argument("--allow-actions", action="store_true", help="fork and resume workflows, when confirmed")
 
 
 def _add_databases(commands: Commands) -> None:
@@ -222,7 +256,9 @@ def _add_workflow(commands: Commands) -> None:
     common = (database, as_json)
     group = _group(commands, "workflow", "look at workflows and act on them")
 
-    listed = _add(group, "list", "workflows:list_", "list workflows, the oldest first", _filters(), values, *common)
+    listed = _add(
+        group, "list", "workflows:list_", "list workflows, the oldest first", _page(), _filters(), values, *common
+    )
     listed.add_argument("-u", "--user", action="append", help="on whose behalf they run; may be given several times")
     listed.add_argument("-v", "--application-version", action="append", metavar="VERSION", help="of their code")
 
@@ -260,7 +296,44 @@ def _add_workflow(commands: Commands) -> None:
     delete.add_argument("--children", action="store_true", help="and all that they started")
 
     queue = _group(group, "queue", "look at what waits or runs on queues")
-    _add(queue, "list", "workflows:list_queued", "list workflows on queues, the oldest first", _filters(), *common)
+    _add(
+        queue,
+        "list",
+        "workflows:list_queued",
+        "list workflows on queues, the oldest first",
+        _page(),
+        _filters(),
+        *common,
+    )
+
+
+def _add_archive(commands: Commands) -> None:
+    common = (_database(), _json())
+    export = _add(
+        commands, "export", "archive:export", "write workflows with all they own to a file", _filters(), *common
+    )
+    export.add_argument("file", metavar="FILE", help="where to; - writes to standard output")
+    export.add_argument("ids", nargs="*", metavar="ID", help="of a workflow (default: all that match)")
+    export.add_argument("--no-children", action="store_true", help="without what they started")
+    export.set_defaults(limit=None, offset=0)
+
+    into = _add(commands, "import", "archive:import_", "bring back workflows from such a file", *common)
+    into.add_argument("file", metavar="FILE", help="where from; - reads standard input")
+    into.add_argument("--new-ids", action="store_true", help="as copies: all ids are replaced")
+    into.add_argument("--resume", action="store_true", help="let those go on that had not ended, instead of cancelling")
+
+    collect = _add(
+        commands,
+        "gc",
+        "archive:collect",
+        "delete workflows that have ended and are old, with all they recorded",
+        _application(),
+        _confirmed(),
+        *common,
+    )
+    collect.add_argument("--older-than", type=age, metavar="AGE", help="created before that: 30d, 12h, 45m or 90s")
+    collect.add_argument("--keep", type=at_least(0), metavar="N", help="all but the newest so many")
+    collect.add_argument("--dry-run", action="store_true", help="only say how many")
 
 
 def _add_schedule(commands: Commands) -> None:

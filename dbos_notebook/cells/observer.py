@@ -38,6 +38,7 @@ GENERAL_VERSION = "notebook"
 # How long the stop button may wait for the cancelled run to be written.
 STOP_SECONDS = 2.0
 MOST_TRACEBACK = 8_000
+MOST_FRAMES = 4
 # Where a kernel says that the code of a cell stands.
 CELL_FILE = re.compile(r"ipykernel_\d+[/\\]\d+\.py$|^<ipython-input")
 # A step that takes longer is told of while it runs.
@@ -49,6 +50,8 @@ class _Step:
     name: str = ""
     input: str = ""
     error: str = ""
+    #: The variables of the frames that it failed in, if they are kept.
+    locals: str = ""
     attempts: list[dict[str, Any]] = field(default_factory=list)
     #: How much of it was told while it runs.
     told: tuple[int, int] = (0, 0)
@@ -102,7 +105,7 @@ class RunObserver(Observer):
             crash.pass_by(name)
         except Exception as error:
             attempt["error"] = preview(error)
-            step.error = traceback_text(error)
+            step.error, step.locals = traceback_text(error), locals_text(error)
             raise
         finally:
             attempt["ended"] = _now_ms()
@@ -133,6 +136,8 @@ class RunObserver(Observer):
             yield Note(step_id, "attempts", json.dumps(step.attempts))
             if error is not None:
                 yield Note(step_id, "error", step.error)
+                if step.locals:
+                    yield Note(step_id, "locals", step.locals)
         if error is None:
             yield Note(step_id, "output", preview(value))
         yield from self._kept()
@@ -142,6 +147,8 @@ class RunObserver(Observer):
             yield Note(0, "output", preview(value))
         else:
             yield Note(0, "error", traceback_text(error))
+            if kept := locals_text(error):
+                yield Note(0, "locals", kept)
         yield from self._kept()
 
     def _kept(self) -> list[Note]:
@@ -258,14 +265,27 @@ def arguments(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, A
     return ", ".join(f"{name}={preview(value)}" for name, value in given.items() if name not in {"self", "cls"})
 
 
+def _is_users(file: str) -> bool:
+    return not {"dbos", "dbos_notebook"} & set(file.replace("\\", "/").split("/"))
+
+
+def locals_text(error: BaseException) -> str:
+    """The variables of the user's functions that an error went through, the innermost first; empty unless they are kept."""
+    if not door.settings().keep_locals:
+        return ""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if _is_users(frame.f_code.co_filename)]
+    parts = []
+    for frame in reversed(frames[-MOST_FRAMES:]):
+        values = [
+            f"    {name} = {preview(value)}" for name, value in frame.f_locals.items() if not name.startswith("__")
+        ]
+        parts.append("\n".join([f"{frame.f_code.co_qualname}:", *values]))
+    return "\n".join(parts)[:MOST_TRACEBACK]
+
+
 def traceback_text(error: BaseException) -> str:
     """The traceback without the runtime's own frames: what the user wrote."""
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if "/dbos/" not in frame.filename.replace("\\", "/")
-    ]
-    kept = [frame for frame in frames if "/dbos_notebook/" not in frame.filename.replace("\\", "/")]
+    kept = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
     for frame in kept:
         if CELL_FILE.search(frame.filename):  # a name that tells nobody anything, and the machine's folders
             frame.filename = "<cell>"

@@ -104,7 +104,7 @@ class CellStore:
             )
         found: Values = {}
         for name in dict.fromkeys([*cell.reading.reads, *cell.needs]):
-            if name in names and not _is_code(names[name]):
+            if is_data(names, name):
                 value = self._input(cell, name, names[name])
                 # What nobody can tell from another is no input that could be recorded: a connection, a file.
                 if isinstance(value, Reference) or fingerprint(value) is not None or name in cell.needs:
@@ -147,8 +147,9 @@ def recorded(run: str) -> Values:
     return dict(step["output"])
 
 
-def _is_code(value: Any) -> bool:
-    return isinstance(value, CODE_KINDS) or callable(value)
+def is_data(names: Mapping[str, Any], name: str) -> bool:
+    """Whether the notebook has data under this name, and no code."""
+    return name in names and not isinstance(names[name], CODE_KINDS) and not callable(names[name])
 
 
 def notebook_name(names: Mapping[str, Any]) -> str:

@@ -54,7 +54,7 @@ class StepMagic(Magics):
     def step(self, line: str, cell: str) -> None:
         """Run the cell as a step that is recorded; `--help` tells the options."""
         try:
-            options = parser().parse_args(_words(line))
+            options = parser().parse_args(words(line))
         except _Told:
             return
         if not options.name.isidentifier():
@@ -66,7 +66,8 @@ class StepMagic(Magics):
         CellRun(self.shell, options, cell).run()
 
 
-def _words(line: str) -> list[str]:
+def words(line: str) -> list[str]:
+    """The options as they are typed; names may have commas between them."""
     try:
         return shlex.split(line.replace(",", " "))
     except ValueError as error:

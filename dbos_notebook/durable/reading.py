@@ -86,8 +86,8 @@ def names_read(text: str) -> list[str]:
 def _apart(text: str, tree: ast.Module) -> tuple[str, str]:
     """The lifted statements, and all other lines."""
     chosen = [node for node in tree.body if isinstance(node, LIFTED)]
-    places = [set(_lines_of(node)) for node in chosen]
-    others = {number for node in tree.body if not isinstance(node, LIFTED) for number in _lines_of(node)}
+    places = [set(lines_of(node)) for node in chosen]
+    others = {number for node in tree.body if not isinstance(node, LIFTED) for number in lines_of(node)}
     if any(place & others for place in places):  # two of them on one line, with a semicolon between
         unparsed = [ast.unparse(node) for node in chosen]
         return "\n".join(unparsed), "\n".join(ast.unparse(node) for node in tree.body if node not in chosen)
@@ -96,15 +96,16 @@ def _apart(text: str, tree: ast.Module) -> tuple[str, str]:
     return "\n".join(lines[number - 1] for number in sorted(taken)), "\n".join(kept).strip("\n")
 
 
-def _lines_of(node: ast.stmt) -> range:
+def lines_of(node: ast.stmt) -> range:
+    """The lines that a statement takes, with its decorators."""
     decorators = [each.lineno for each in getattr(node, "decorator_list", ())]
     return range(min([node.lineno, *decorators]), (node.end_lineno or node.lineno) + 1)
 
 
 def _has_own_lines(tree: ast.Module) -> bool:
     """Whether the last statement shares its lines with no other."""
-    last = set(_lines_of(tree.body[-1]))
-    return not any(last & set(_lines_of(each)) for each in tree.body[:-1])
+    last = set(lines_of(tree.body[-1]))
+    return not any(last & set(lines_of(each)) for each in tree.body[:-1])
 
 
 def _indented(text: str) -> str:

@@ -57,6 +57,14 @@ class CellRun:
         else:
             self._run_alone(attempts)
 
+    def define_only(self) -> None:
+        """Know the cell without running it, for a flow that calls it."""
+        cell, given = self.cell, {name for each in store().cells.values() for name in each.gives}
+        self._execute(cell.reading.lifted)
+        reads = dict.fromkeys([*cell.reading.reads, *cell.needs])
+        cell.inputs = {name: None for name in reads if name in given or durable.is_data(self.names, name)}
+        store().cells[cell.name] = cell
+
     # -- defining ----------------------------------------------------------------------------------------------
 
     def _execute(self, code: str) -> None:

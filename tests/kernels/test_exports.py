@@ -64,8 +64,8 @@ def begun(notebook: Kernel, tmp_path: Path) -> Kernel:
 
 
 @contextmanager
-def worker(folder: Path) -> Iterator[None]:
-    words = [sys.executable, "-m", "dbos", "worker", "worker.py", "-s", f"sqlite:///{folder}/dbos.sqlite"]
+def worker(folder: Path, file: str = "worker.py") -> Iterator[None]:
+    words = [sys.executable, "-m", "dbos", "worker", file, "-s", f"sqlite:///{folder}/dbos.sqlite"]
     process = subprocess.Popen(
         words, cwd=folder, env={**os.environ}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -93,6 +93,38 @@ def test_a_worker_finishes_what_the_notebook_began(begun: Kernel, tmp_path: Path
     begun.run("from dataclasses import dataclass\n@dataclass\nclass Row:\n    n: int")
     assert begun.run("DBOS.retrieve_workflow('night').get_result()").result == "Row(n=6)"
     assert (tmp_path / "ran.txt").read_text() == "load\n", "the worker took it up after its first step"
+
+
+def test_a_notebook_is_served_without_being_run(notebook: Kernel, tmp_path: Path) -> None:
+    """A worker has the versions of the notebook, and runs nothing but what defines."""
+    flow = [
+        "factor = int(3)",
+        "%%step raw\nopen('ran.txt', 'a').write('raw ')\nraw = [1, 2, 3]",
+        "%%step model --needs raw\nmodel = sum(raw) * factor",
+        "%dbos flow pipeline",
+    ]
+    plain = "%%workflow --name daily\ndef one(x):\n    return x + 1\ndef all(x):\n    return one(x)"
+    cells = [LOAD, PARTS, STEPS, BEGIN, *flow, plain, "import time\ntime.sleep(1000)", "raise ValueError"]
+    for cell in cells[:-2]:
+        notebook.run(cell)
+    document = {
+        "nbformat": 4, "nbformat_minor": 5, "metadata": {},
+        "cells": [{"cell_type": "code", "metadata": {}, "source": cell, "outputs": [], "execution_count": None} for cell in cells],
+    }  # fmt: skip
+    (tmp_path / "night.ipynb").write_text(json.dumps(document))
+    notebook.kill()
+    (tmp_path / "go").touch()
+    (tmp_path / "ran.txt").write_text("")
+    notebook.revive()
+    notebook.run(LOAD)
+    notebook.run("from dbos import DBOS, DBOSClient, SetWorkflowID\n%dbos launch")
+    enqueue = "client = DBOSClient(system_database_url='sqlite:///dbos.sqlite')\nhandles = [client.enqueue({'queue_name': '_dbos_internal_queue', "
+    enqueue += "'workflow_name': name}, *args) for name, args in (('pipeline', [5]), ('daily', [6]))]"
+    with worker(tmp_path, "night.ipynb"):
+        eventually(lambda: status(notebook) == "'SUCCESS'", 60)
+        notebook.run(enqueue)
+        assert notebook.run("[handle.get_result() for handle in handles]").result == "[30, 7]"
+    assert (tmp_path / "ran.txt").read_text() == "raw ", "the cell itself was not run, the flow ran it once"
 
 
 def test_an_edited_worker_is_a_version_of_its_own(begun: Kernel, tmp_path: Path) -> None:

@@ -113,3 +113,17 @@ def test_a_step_is_told_of_while_it_runs(notebook: Kernel) -> None:
     assert "part 1 begins\\npart 1 ends" in (notebook.run(view).result or "")
     attempts = notebook.run("[n.text for n in DBOS.list_notes(['w'], ['attempts'])]").result or ""
     assert '"ended": null' not in attempts
+
+
+def test_variables_of_a_failure_are_kept_when_that_is_asked_for(notebook: Kernel) -> None:
+    notebook.run("@DBOS.step()\ndef ratio(a, b):\n    share = a * 2\n    return share / b")
+    notebook.run("@DBOS.workflow()\ndef work(a):\n    return ratio(a, 0)")
+    for name, setting in (("without", "False"), ("with", "True")):
+        notebook.run(f"%dbos config keep_locals={setting}")
+        notebook.attempt(f"with SetWorkflowID('{name}'):\n    work(21)")
+    kept = notebook.run("[n.text for n in DBOS.list_notes(['without', 'with'], ['locals'])]").result or ""
+    assert "share = 42" in kept
+    assert kept.count("ratio:") == 2, "of the step, and of the workflow that it ended"
+    notebook.restart()
+    notebook.run("%load_ext dbos_notebook")
+    assert "share = 42" in (notebook.run("%dbos debug with").result or ""), "although the code is not here"
