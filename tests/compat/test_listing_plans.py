@@ -1,0 +1,89 @@
+"""What a listing reads: for the filters that an index serves, no more than that index gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dbos._engine.selection import select_matching
+from dbos._engine.status import status_columns
+from dbos._faces.ambient import runtime
+from tests.compat.rows import Rows
+from tests.conftest import App
+
+ROWS = 4000
+CREATED = "workflow_status_created_at_index"
+IN_FLIGHT, DELAYED = "idx_workflow_status_in_flight", "idx_workflow_status_delayed"
+# Any of the names: the key's own index has another one on each database.
+KEY = ("sqlite_autoindex_workflow_status_1", "workflow_status_pkey")
+
+
+@pytest.fixture
+def many(app: App, rows: Rows) -> App:
+    """Mostly finished workflows, so that an index on the rest is worth using."""
+    rows_to_add: list[tuple[Any, ...]] = []
+    few = {"PENDING": 7, "ENQUEUED": 11, "DELAYED": 13, "ERROR": 17}
+    for number in range(ROWS):
+        status = next((each for each, prime in few.items() if number % (prime * 50) == 0), "SUCCESS")
+        queue = f"q-{number % 3}" if status in ("ENQUEUED", "DELAYED") else None
+        rows_to_add.append(
+            (f"w-{number:05}", status, queue, f"w-{number // 10}" if number % 500 == 1 else None, number)
+        )
+    with rows.engine.begin() as conn:
+        for workflow_id, status, queue, other, number in rows_to_add:
+            conn.exec_driver_sql(
+                f"INSERT INTO {rows.prefix}workflow_status (workflow_uuid, status, name, queue_name, parent_workflow_id,"
+                " forked_from, created_at, updated_at, delay_until_epoch_ms, application_version) VALUES"
+                f" ('{workflow_id}', '{status}', 'n', {_sql(queue)}, {_sql(other)}, {_sql(other)}, {number}, 1,"
+                " 9000000000000, 'v')"
+            )
+    rows.run("ANALYZE {}workflow_status" if rows.is_postgres else "SELECT 1")
+    app.launch(application_version="other")
+    return app
+
+
+def _sql(text: str | None) -> str:
+    return "NULL" if text is None else f"'{text}'"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "indexes"),
+    [
+        ({}, (CREATED,)),
+        ({"sort_desc": True}, (CREATED,)),
+        ({"workflow_ids": ["w-00001", "w-00002"]}, KEY),
+        ({"workflow_id_prefix": "w-0000"}, KEY),
+        ({"start_time": "1970-01-01T00:00:01+00:00", "end_time": "1970-01-01T00:00:01.1+00:00"}, (CREATED,)),
+        ({"status": "PENDING"}, (IN_FLIGHT,)),
+        ({"status": "ENQUEUED", "sort_desc": True}, (IN_FLIGHT,)),
+        ({"status": ["PENDING", "ENQUEUED"]}, (IN_FLIGHT,)),
+        ({"status": "PENDING", "queue_name": "q-1"}, (IN_FLIGHT,)),
+        ({"status": "DELAYED"}, (DELAYED,)),
+        ({"queues_only": True}, (IN_FLIGHT, DELAYED)),
+        ({"queues_only": True, "queue_name": "q-1"}, (IN_FLIGHT, DELAYED)),
+        ({"forked_from": "w-12"}, ("idx_workflow_status_forked_from",)),
+        ({"parent_workflow_id": ["w-12", "w-13"]}, ("idx_workflow_status_parent_workflow_id",)),
+        ({"name": "n", "sort_desc": True}, (CREATED,)),
+    ],
+    ids=str,
+)
+def test_a_listing_follows_an_index(many: App, rows: Rows, wanted: dict[str, Any], indexes: tuple[str, ...]) -> None:
+    if rows.is_postgres and "workflow_id_prefix" in wanted:
+        pytest.skip("in most collations of Postgres a prefix is no range of the key")
+
+    def plan(conn: Any) -> str:
+        columns = status_columns(conn.tables, load_input=False, load_output=False)
+        query = select_matching(conn.tables, {**wanted, "limit": 100}, *columns)
+        compiled = conn.compiler.once(query)
+        explain = "EXPLAIN " if rows.is_postgres else "EXPLAIN QUERY PLAN "
+        conn.cursor.execute(explain + compiled.text, conn.dialect.adapt(dict(compiled.fixed)))
+        return "\n".join(str(row[-1]) for row in conn.cursor.fetchall())
+
+    found = runtime().store.read(plan)
+
+    assert any(each in found for each in indexes), found
+    assert "Seq Scan on workflow_status" not in found
+    assert not any(line.startswith("SCAN workflow_status") and "INDEX" not in line for line in found.splitlines()), (
+        found
+    )
