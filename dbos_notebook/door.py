@@ -23,9 +23,15 @@ def settings() -> DbosNotebook:
 
 
 def source_if_launched() -> Source | None:
-    """The data, where a runtime is there already; asking for completion launches none."""
+    """The data, where something is there to look at already; asking for completion launches nothing."""
     here = session()
-    return here.source if here.is_launched else None
+    return here.source if here.attachment is not None or here.is_launched else None
+
+
+def own_source_if_launched() -> Source | None:
+    """The data of the runtime of this kernel, whatever else is looked at: for what that runtime runs."""
+    here = session()
+    return here.own_source if here.is_launched else None
 
 
 def source() -> Source:

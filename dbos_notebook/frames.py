@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from dbos_notebook.masking import HIDDEN, NOTHING, Mask
 from dbos_notebook.stored import cut, is_closing_mark, preview, preview_error, preview_input
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ UNFINISHED = frozenset({*WAITING, "PENDING"})
 STATUS = pd.CategoricalDtype(STATUSES, ordered=True)
 # A status that later programs may have is missing here.
 CODES = {status: code for code, status in enumerate(STATUSES)}
-TEXT = pd.StringDtype(na_value=np.nan) if pd.__version__ >= "3" else pd.StringDtype("python")
+# Stored by Python, also where pyarrow is there: that refuses halves of characters, and such a text must break no view.
+TEXT = pd.StringDtype("python", na_value=np.nan) if pd.__version__ >= "3" else pd.StringDtype("python")
 
 # The columns of each frame; the first ones, as many as `index` says, are its index.
 RUNS: dict[str, Kind] = {
@@ -82,6 +84,10 @@ SCHEDULES: dict[str, Kind] = {
 }  # fmt: skip
 VERSIONS: dict[str, Kind] = {"version": "text", "created": "moment", "latest": "flag", "runs": "number"}
 SOURCES: dict[str, Kind] = {"version": "text", "workflow": "text", "text": "text", "created": "moment"}
+TRIAGE: dict[str, Kind] = {
+    "group": "number", "runs": "number", "following": "number", "first": "moment", "last": "moment", "workflow": "text",
+    "step": "text", "error": "text", "versions": "text", "suggestion": "text", "fingerprint": "text",
+}  # fmt: skip
 PRINTS: dict[str, Kind] = {"step": "number", "after": "flag", "text": "text"}
 
 # Later moments are not times but mistakes: pandas has no year 10000.
@@ -182,14 +188,28 @@ def _difference(start: int | None, end: int | None) -> int | None:
 
 
 def runs_frame(
-    runs: Iterable[WorkflowStatus], values: Mapping[str, StoredValues] | None = None, notes: Notes | None = None
+    runs: Iterable[WorkflowStatus],
+    values: Mapping[str, StoredValues] | None = None,
+    notes: Notes | None = None,
+    mask: Mask = NOTHING,
+    parameters: Callable[[str], Sequence[str] | None] = lambda _: None,
 ) -> pd.DataFrame:
-    """Workflows, one row each, in the order given."""
+    """Workflows, one row each, in the order given; `parameters` knows those of a workflow's function, for the mask."""
     found, kept = values or {}, notes or Notes()
-    return frame(RUNS, (_run(each, found.get(each.workflow_id), kept.of(each.workflow_id)) for each in runs))
+    rows = (
+        _run(each, found.get(each.workflow_id), kept.of(each.workflow_id), mask, parameters if mask else None)
+        for each in runs
+    )
+    return frame(RUNS, rows)
 
 
-def _run(run: WorkflowStatus, stored: StoredValues | None, notes: Mapping[str, str]) -> tuple[Any, ...]:
+def _run(
+    run: WorkflowStatus,
+    stored: StoredValues | None,
+    notes: Mapping[str, str],
+    mask: Mask,
+    parameters: Callable[[str], Sequence[str] | None] | None,
+) -> tuple[Any, ...]:
     is_over = run.status not in UNFINISHED
     completed = (run.completed_at or run.updated_at) if is_over else None
     # What was started directly was never taken from a queue: it ran from the beginning.
@@ -215,25 +235,28 @@ def _run(run: WorkflowStatus, stored: StoredValues | None, notes: Mapping[str, s
         run.class_name,
         run.config_name,
         run.authenticated_user,
-        _last_line(notes.get("error")) or (preview_error(text.error, form) if text else None),
-        _kept(notes, "input") or (preview_input(text.input, form) if text else None),
-        _kept(notes, "output") or (preview(text.output, form) if text else None),
+        _last_line(notes.get("error")) or (preview_error(text.error, form, mask) if text else None),
+        _kept(notes, "input")
+        or (preview_input(text.input, form, mask, parameters and parameters(run.name)) if text else None),
+        _kept(notes, "output") or (preview(text.output, form, mask) if text else None),
         run.workflow_deadline_epoch_ms,
         run.delay_until_epoch_ms,
         run.deduplication_id,
         run.queue_partition_key,
-        None if run.attributes is None else json.dumps(run.attributes, ensure_ascii=False),
+        None if run.attributes is None else json.dumps(mask.value(run.attributes), ensure_ascii=False),
     )
 
 
-def steps_frame(steps: Iterable[StoredStep], notes: Notes | None = None, running: Iterable[str] = ()) -> pd.DataFrame:
+def steps_frame(
+    steps: Iterable[StoredStep], notes: Notes | None = None, running: Iterable[str] = (), mask: Mask = NOTHING
+) -> pd.DataFrame:
     """Steps, one row each; of the workflows that are `running` also those that were begun and not recorded yet."""
     kept = notes or Notes()
     rows = []
     known: dict[str, set[int]] = defaultdict(set)
     for each in steps:
         known[each.workflow_id].add(each.step_id)
-        rows.append(_step(each, kept.of(each.workflow_id, each.step_id)))
+        rows.append(_step(each, kept.of(each.workflow_id, each.step_id), mask))
     begun = (
         _begun_step(workflow_id, step_id, texts)
         for workflow_id in running
@@ -243,7 +266,7 @@ def steps_frame(steps: Iterable[StoredStep], notes: Notes | None = None, running
     return frame(STEPS, sorted([*rows, *begun], key=itemgetter(0, 1)), index=2)
 
 
-def _step(step: StoredStep, notes: Mapping[str, str]) -> tuple[Any, ...]:
+def _step(step: StoredStep, notes: Mapping[str, str], mask: Mask) -> tuple[Any, ...]:
     return (
         step.workflow_id,
         step.step_id,
@@ -255,8 +278,10 @@ def _step(step: StoredStep, notes: Mapping[str, str]) -> tuple[Any, ...]:
         _number_of(notes.get("attempts")),
         step.child_workflow_id,
         _kept(notes, "input"),
-        _kept(notes, "output") or preview(step.output, step.serialization),
-        (_last_line(notes.get("error")) or preview_error(step.error, step.serialization)) if step.failed else None,
+        _kept(notes, "output") or preview(step.output, step.serialization, mask),
+        (_last_line(notes.get("error")) or preview_error(step.error, step.serialization, mask))
+        if step.failed
+        else None,
         notes.get("printed"),
         notes.get("attempts"),
     )
@@ -299,22 +324,36 @@ def tries_of(text: Any) -> list[tuple[int | None, int | None, str | None]]:
         return []
 
 
+def masked_tries(text: str, mask: Mask) -> str:
+    """The attempts of a step with what is masked hidden in their errors."""
+    try:
+        return json.dumps([{**each, "error": mask.value(each.get("error"))} for each in json.loads(text)])
+    except (ValueError, AttributeError, TypeError):
+        return ""
+
+
 def _number_of(text: str | None) -> int | None:
     return len(tries_of(text)) or None
 
 
-def events_frame(events: Iterable[StoredEvent]) -> pd.DataFrame:
-    return frame(EVENTS, ((e.workflow_id, e.key, preview(e.value, e.serialization), e.step_id) for e in events), 0)
+def events_frame(events: Iterable[StoredEvent], mask: Mask = NOTHING) -> pd.DataFrame:
+    rows = ((e.workflow_id, e.key, _under(e.key, e, e.value, mask), e.step_id) for e in events)
+    return frame(EVENTS, rows, 0)
 
 
-def messages_frame(messages: Iterable[StoredMessage]) -> pd.DataFrame:
-    rows = ((m.workflow_id, m.topic, preview(m.message, m.serialization), m.sent_at, m.consumed) for m in messages)
+def messages_frame(messages: Iterable[StoredMessage], mask: Mask = NOTHING) -> pd.DataFrame:
+    rows = ((m.workflow_id, m.topic, _under(m.topic, m, m.message, mask), m.sent_at, m.consumed) for m in messages)
     return frame(MESSAGES, rows, 0)
 
 
-def streams_frame(entries: Iterable[StoredStreamEntry]) -> pd.DataFrame:
+def _under(name: str | None, each: Any, text: str | None, mask: Mask) -> str | None:
+    """What is stored under a name, which may be one that is masked."""
+    return HIDDEN if mask.hides(name) else preview(text, each.serialization, mask)
+
+
+def streams_frame(entries: Iterable[StoredStreamEntry], mask: Mask = NOTHING) -> pd.DataFrame:
     rows = (
-        (e.workflow_id, e.key, e.offset, preview(e.value, e.serialization), e.step_id or None, closes)
+        (e.workflow_id, e.key, e.offset, _under(e.key, e, e.value, mask), e.step_id or None, closes)
         for e in entries
         for closes in (is_closing_mark(e.value, e.serialization),)
     )

@@ -43,11 +43,11 @@ FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 ENDED = {WorkflowStatusString.ERROR.value, WorkflowStatusString.MAX_RECOVERY_ATTEMPTS_EXCEEDED.value}
 
 
-class CellFailedError(Exception):
+class CellFailedError(ValueError):
     """A cell of the notebook raised an error."""
 
 
-class MisuseError(Exception):
+class MisuseError(ValueError):
     """What was asked for cannot be done."""
 
 

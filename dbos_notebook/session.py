@@ -31,6 +31,7 @@ from dbos_notebook.signs import KERNEL
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from dbos_notebook.attachment import Attachment
     from dbos_notebook.source import Source
 
 FILE = "dbos.sqlite"
@@ -51,6 +52,8 @@ class DbosNotebook(Configurable):
     short_errors = Bool(True, help="Show errors of magics in one line.").tag(config=True)
     refresh_seconds = Float(0.25, min=0.25, help="Live views are refreshed at most this often.").tag(config=True)
     live = Bool(True, help="A handle at the end of a cell is shown live.").tag(config=True)
+    keep_locals = Bool(False, help="Keep previews of all variables where a step or workflow fails.").tag(config=True)
+    most_megabytes = Float(100, min=0.001, help="A cell under %%step may give so much, in megabytes.").tag(config=True)
     theme = Enum(["auto", "light", "dark"], "auto", help="The theme of figures.").tag(config=True)
 
 
@@ -83,6 +86,8 @@ class Session:
         self._client: DBOSClient | None = None
         self._client_launch: str | None = None
         self._source: Source | None = None
+        #: Another database, at which everything looks that only looks; the runtime goes on with its own.
+        self.attachment: Attachment | None = None
         self._handler: _Log | None = None
         self._lock = threading.RLock()
 
@@ -99,6 +104,23 @@ class Session:
     def place(self) -> str:
         """The database in words, without a password."""
         return in_words(self.url)
+
+    @property
+    def place_as_url(self) -> str:
+        """The database as a URL that may be shown: without a password, and a file in this folder by its name."""
+        parsed = make_url(self.url)
+        path = Path(parsed.database or "")
+        if parsed.get_backend_name() == "sqlite" and path.parent == Path.cwd():
+            return f"sqlite:///{path.name}"
+        return parsed.render_as_string(hide_password=True)
+
+    @property
+    def opening(self) -> str:
+        """The line of a cell that opens this database again, without a password."""
+        parsed = make_url(self.url)
+        if parsed.get_backend_name() == "sqlite":
+            return f"%dbos launch {parsed.database}"
+        return f"%dbos launch {parsed.set(password=None).render_as_string()}"
 
     @property
     def exists(self) -> bool:
@@ -121,13 +143,31 @@ class Session:
 
     @property
     def source(self) -> Source:
-        """The door to the data."""
+        """The door to the data: of the database that is attached, else of our own."""
+        return self.own_source if self.attachment is None else self.attachment.source
+
+    @property
+    def own_source(self) -> Source:
+        """The door to the data of the runtime of this kernel; launches it if there is none yet."""
         from dbos_notebook.source import Source  # brings pandas: loading the extension must be quick
 
         client = self.client
         if self._source is None or self._source.client is not client:
-            self._source = Source(client, extension.declared_queues)
+            self._source = Source(client, extension.declared_queues, is_of_runtime=True)
         return self._source
+
+    @property
+    def looked_at(self) -> str:
+        """The database that is looked at, in words."""
+        return self.place if self.attachment is None else self.attachment.words
+
+    def look_at(self, attachment: Attachment | None) -> None:
+        """Look at another database from now on; None: at our own again. The runtime does not notice."""
+        with self._lock:
+            before, self.attachment = self.attachment, attachment
+        if before is not None:
+            self.close_views()  # they would go on asking it
+            before.close()
 
     # -- the runtime -------------------------------------------------------------------------------------------
 
@@ -198,6 +238,7 @@ class Session:
 
     def end(self) -> None:
         """End the runtime: what runs is handed over, and can go on when it is launched again."""
+        self.look_at(None)
         with self._lock:
             self._close_client()
             _aside(DBOS.destroy)

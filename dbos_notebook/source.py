@@ -1,12 +1,14 @@
 """`Source`: the only door to data. It wraps a client; its reads return frames, its actions change workflows.
 
-No value is unpickled by a read, but by `value` and where `decode=True` asks for it. Workflows are named by their id or
+No value is unpickled by a read, but by `value` and where `decode=True` asks for it. What is masked leaves here masked,
+as a text or as a value; who plays code on records gets them as they are. Workflows are named by their id or
 by the beginning of it, if that tells which one is meant: an action on a workflow that is not there is an error here,
 while the runtime passes over it.
 """
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -16,13 +18,17 @@ import numpy as np
 import pandas as pd
 
 import dbos_notebook.accessor  # noqa: F401 - gives every frame its .dbos
+from dbos import StoredValues, extension
+from dbos.error import DBOSException
 from dbos_notebook import frames
+from dbos_notebook.masking import NOTHING, Mask
 from dbos_notebook.origin import ORIGIN, word_for
 from dbos_notebook.signs import KERNEL
-from dbos_notebook.stored import LONGEST_STORED
+from dbos_notebook.stored import LONGEST_STORED, decoded, unpickled
 
 if TYPE_CHECKING:
-    from dbos import DBOSClient, WorkflowSchedule, WorkflowStatus
+    from dbos import DBOSClient, StoredStep, WorkflowNote, WorkflowSchedule, WorkflowStatus
+    from dbos_notebook.failures import Triage
 
 # So many ids go into one question: databases bound the number of parameters.
 CHUNK = 5_000
@@ -45,8 +51,19 @@ class NotFoundError(LookupError):
 class Source:
     """The workflows of one database, as frames, and what can be done to them."""
 
-    def __init__(self, client: DBOSClient, declared: Callable[[], Mapping[str, tuple[Any, ...]]] = dict) -> None:
-        self.client = client
+    def __init__(
+        self,
+        client: DBOSClient,
+        declared: Callable[[], Mapping[str, tuple[Any, ...]]] = dict,
+        *,
+        mask: Mask = NOTHING,
+        is_of_runtime: bool = False,
+    ) -> None:
+        self.client, self.mask = client, mask
+        #: Whose records code is played on: of the runtime of this process where it is its database.
+        self.records = extension.Records(None if is_of_runtime else client, unpickled)
+        #: The triage that was shown last: a group is known by its number there.
+        self.triaged: Triage | None = None
         #: The queues that only code knows, with their limits.
         self._declared = declared
         self._word = word_for(self)
@@ -65,7 +82,7 @@ class Source:
         outcomes are left out, which is faster. With `decode` the columns `input`, `output` and `error` hold the
         values themselves, which are unpickled for that.
         """
-        wanted = {"sort_desc": True, **filters, "load_input": decode, "load_output": decode}
+        wanted = {"sort_desc": True, **filters, "load_input": False, "load_output": False}
         if since is not None:
             if wanted.get("start_time") is not None:
                 raise ValueError("give since or start_time, not both")
@@ -85,11 +102,35 @@ class Source:
                 for part in _chunks(ids)
                 for each in self.client.list_values(part, longest=LONGEST_STORED)
             }
-        made = frames.runs_frame(found, stored, notes)
+        made = frames.runs_frame(found, stored, notes, self.mask, _parameters)
         if decode:
-            for name in ("input", "output", "error"):
-                made[name] = _objects(made.index, [getattr(each, name) for each in found])
+            held = [self._held(each, run.name) for each, run in zip(self._values(ids), found, strict=True)]
+            for place, name in enumerate(("input", "output", "error")):
+                made[name] = _objects(made.index, [each[place] for each in held])
         return self._mine(made)
+
+    def _values(self, ids: list[str]) -> list[StoredValues]:
+        of = {each.workflow_id: each for part in _chunks(ids) for each in self.client.list_values(part)}
+        return [of.get(each) or StoredValues(each, None, None, None, None) for each in ids]
+
+    def _held(self, each: StoredValues, name: str) -> tuple[Any, Any, Any]:
+        """The input, output and error of a workflow of that name, decoded."""
+        return (
+            self._input(each, name),
+            self._decoded(each.output, each.serialization),
+            self._decoded(each.error, each.serialization, is_error=True),
+        )
+
+    def _input(self, each: StoredValues, name: str) -> Any:
+        if not self.mask:
+            return self._decoded(each.input, each.serialization)
+        value = decoded(each.input, each.serialization, self.records.value)
+        if isinstance(value, dict) and isinstance(value.get("args"), tuple | list):
+            value = {**value, "args": self.mask.arguments(value["args"], _parameters(name))}
+        return self.mask.value(value)
+
+    def _decoded(self, text: str | None, serialization: str | None, *, is_error: bool = False) -> Any:
+        return decoded(text, serialization, self.records.error if is_error else self.records.value, self.mask)
 
     def run(self, workflow_id: str) -> WorkflowStatus:
         """One workflow, its values not loaded; `workflow_id` may be the beginning of its id."""
@@ -117,12 +158,20 @@ class Source:
         ids = [each.workflow_id for each in found]
         listed = [each for part in _chunks(ids) for each in self.client.list_steps(part, longest=LONGEST_STORED)]
         running = [each.workflow_id for each in found if each.status in frames.UNFINISHED]
-        made = frames.steps_frame(listed, self._notes(ids, STEP_KINDS), running)
+        made = frames.steps_frame(listed, self._notes(ids, STEP_KINDS), running, self.mask)
         if decode:
-            of = {(each, step["function_id"]): step for each in ids for step in self.client.list_workflow_steps(each)}
+            of = {
+                (each.workflow_id, each.step_id): each for part in _chunks(ids) for each in self.client.list_steps(part)
+            }
             for name in ("output", "error"):
-                made[name] = _objects(made.index, [of[key][name] if key in of else None for key in made.index])
+                column = [self._came_to(of.get(key), name) for key in made.index]
+                made[name] = _objects(made.index, column)
         return self._mine(made)
+
+    def _came_to(self, step: StoredStep | None, name: str) -> Any:
+        if step is None:
+            return None
+        return self._decoded(getattr(step, name), step.serialization, is_error=name == "error")
 
     def value(self, workflow_id: str, step: int | None = None) -> Any:
         """The one value that a step returned, or the workflow itself; an error that was raised is returned.
@@ -131,43 +180,55 @@ class Source:
         """
         found = self.run(workflow_id)
         if step is None:
-            (whole,) = self.client.list_workflows(workflow_ids=[found.workflow_id])
-            return whole.output if whole.error is None else whole.error
-        recorded = self.client.get_step(found.workflow_id, int(step))
-        if recorded is None:
-            raise NotFoundError(f"workflow {found.workflow_id} has no record of step {step}")
-        return recorded["output"] if recorded["error"] is None else recorded["error"]
+            (stored,) = self._values([found.workflow_id])
+            _, output, error = self._held(stored, found.name)
+            return output if error is None else error
+        for recorded in self.client.list_steps([found.workflow_id], step_id=int(step)):
+            return self._came_to(recorded, "error" if recorded.failed else "output")
+        raise NotFoundError(f"workflow {found.workflow_id} has no record of step {step}")
 
     def arguments(self, workflow_id: str) -> Any:
         """The arguments of a workflow as `{"args": ..., "kwargs": ...}`; unpickled, see `value`."""
-        (whole,) = self.client.list_workflows(workflow_ids=[self.run(workflow_id).workflow_id])
-        return whole.input
+        found = self.run(workflow_id)
+        (stored,) = self._values([found.workflow_id])
+        return self._input(stored, found.name)
 
     # -- reads: what belongs to workflows ----------------------------------------------------------------------
 
     def events(self, *workflow_ids: str) -> pd.DataFrame:
         """The events of these workflows, with their present values."""
         ids = self._ids(workflow_ids)
-        return self._mine(frames.events_frame(self.client.list_events(ids, longest=LONGEST_STORED)))
+        return self._mine(frames.events_frame(self.client.list_events(ids, longest=LONGEST_STORED), self.mask))
 
     def messages(self, *workflow_ids: str) -> pd.DataFrame:
         """What was sent to these workflows, received or not."""
         ids = self._ids(workflow_ids)
-        return self._mine(frames.messages_frame(self.client.list_messages(ids, longest=LONGEST_STORED)))
+        return self._mine(frames.messages_frame(self.client.list_messages(ids, longest=LONGEST_STORED), self.mask))
 
     def streams(self, *workflow_ids: str) -> pd.DataFrame:
         """What the streams of these workflows hold; the mark that closes a stream has `closes`."""
         ids = self._ids(workflow_ids)
-        return self._mine(frames.streams_frame(self.client.list_stream_entries(ids, longest=LONGEST_STORED)))
+        return self._mine(frames.streams_frame(self.client.list_stream_entries(ids, longest=LONGEST_STORED), self.mask))
 
     def printed(self, workflow_id: str) -> pd.DataFrame:
         """What a workflow and its steps printed, in the order of the steps."""
         ids = self._ids([workflow_id])
-        return self._mine(frames.prints_frame(self.client.list_notes(ids, ["printed", "printed_after"])))
+        return self._mine(frames.prints_frame(self.notes(ids, ["printed", "printed_after"])))
 
     def tracebacks(self, workflow_id: str) -> dict[int, str]:
         """The tracebacks of a workflow's steps that failed, by their numbers; its own at 0."""
-        return {each.step_id: each.text for each in self.client.list_notes([workflow_id], ["error"])}
+        return {each.step_id: each.text for each in self.notes([workflow_id], ["error"])}
+
+    def notes(self, workflow_ids: list[str], kinds: list[str]) -> list[WorkflowNote]:
+        """What the notebook kept of these workflows and their steps, as texts; `kinds` chooses."""
+        found = [each for part in _chunks(workflow_ids) for each in self.client.list_notes(part, kinds)]
+        return [each._replace(text=self._shown(each)) for each in found] if self.mask else found
+
+    def _shown(self, note: WorkflowNote) -> str:
+        if note.kind == "code":
+            return note.text
+        # Names of its own stand in the JSON of the attempts.
+        return frames.masked_tries(note.text, self.mask) if note.kind == "attempts" else self.mask.text(note.text)
 
     # -- reads: what belongs to the database -------------------------------------------------------------------
 
@@ -194,7 +255,8 @@ class Source:
     def sources(self, versions: str | Sequence[str]) -> pd.DataFrame:
         """The source of these versions of workflows (the column `code` of runs), as far as it was kept."""
         wanted = [versions] if isinstance(versions, str) else [each for each in versions if isinstance(each, str)]
-        return self._mine(frames.sources_frame(self.client.list_sources(wanted)))
+        found = self.client.list_sources(wanted)
+        return self._mine(frames.sources_frame(each._replace(text=self.mask.text(each.text)) for each in found))
 
     # -- actions -----------------------------------------------------------------------------------------------
 
@@ -325,7 +387,7 @@ class Source:
         ]
 
     def _notes(self, ids: list[str], kinds: list[str]) -> frames.Notes:
-        return frames.Notes(each for part in _chunks(ids) for each in self.client.list_notes(part, kinds))
+        return frames.Notes(self.notes(ids, kinds))
 
     def _mine(self, made: pd.DataFrame) -> pd.DataFrame:
         made.attrs[ORIGIN] = self._word
@@ -340,6 +402,15 @@ def span_of(text: timedelta | str) -> timedelta:
     if not parts or re.sub(r"(\d+(?:\.\d+)?)\s*[smhdw]\s*", "", text).strip():
         raise ValueError(f"{text!r} is no span of time; write one such as 90s, 30m, 24h, 7d or 1d12h")
     return sum((timedelta(**{UNITS[unit]: float(number)}) for number, unit in parts), timedelta())
+
+
+def _parameters(workflow: str) -> tuple[str, ...] | None:
+    """The names of the parameters of a workflow's function, where that is defined here."""
+    try:
+        names = tuple(inspect.signature(extension.function_of(workflow)).parameters)
+    except (DBOSException, TypeError, ValueError):
+        return None
+    return names[1:] if names[:1] in {("self",), ("cls",)} else names
 
 
 def _checked(workflow_id: object) -> str:

@@ -11,7 +11,10 @@ from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from IPython.display import display
+
 from dbos_notebook import commands
+from dbos_notebook.fingerprints import FINGERPRINT_SIGNS
 from dbos_notebook.frames import STATUSES
 from dbos_notebook.typed import value_of
 
@@ -138,13 +141,55 @@ def _step_of(given: argparse.Namespace) -> int | str | None:
 
 
 def _fork(given: argparse.Namespace, variables: Variables) -> Any:
+    if given.group is not None:
+        _alone(given, "fork", given.id or given.set or given.same_code)
+        how = {"dry_run": given.dry_run, "confirm": given.confirm, "version": given.version}
+        return commands.fork_group(given.group, _step_of(given), **how)
+    if given.id is None:
+        raise WrongWordsError("%dbos fork: say which run, or --group; %dbos fork --help tells more")
+    if given.confirm is not None:
+        raise WrongWordsError("%dbos fork: --confirm is about a --group")
     outputs = {}
     for each in given.set or ():
         step, equals, text = each.partition("=")
         if not equals or not step.isdigit():
             raise WrongWordsError(f"%dbos fork: --set wants STEP=VALUE, such as 2=clean, not {each!r}")
         outputs[int(step)] = value_of(text, variables)
-    return commands.fork(given.id, _step_of(given), version=given.version, same_code=given.same_code, outputs=outputs)
+    found = commands.preflight(given.id, _step_of(given), outputs=outputs)
+    if given.dry_run:
+        return found
+    code = {"version": given.version, "same_code": given.same_code}
+    made = commands.fork(given.id, _step_of(given), outputs=outputs, force=given.force, **code)
+    if not (given.same_code or given.version):
+        display(found)  # type: ignore[no-untyped-call]  # IPython's
+    return made
+
+
+def _resume(given: argparse.Namespace, _: Variables) -> Any:
+    if given.group is not None:
+        _alone(given, "resume", given.id)
+        how = {"dry_run": given.dry_run, "confirm": given.confirm, "new_code": given.new_code}
+        return commands.resume_group(given.group, **how)
+    if not given.id:
+        raise WrongWordsError("%dbos resume: say which runs, or --group; %dbos resume --help tells more")
+    if given.dry_run or given.confirm is not None:  # never do what was only to be said
+        raise WrongWordsError("%dbos resume: --dry-run and --confirm are about a --group")
+    return commands.resume(*given.id, new_code=given.new_code)
+
+
+def _alone(given: argparse.Namespace, verb: str, others: Any) -> None:
+    """A group is acted on as a whole."""
+    if others:
+        raise WrongWordsError(f"%dbos {verb}: --group {given.group} is all of it; give no run and nothing about one")
+
+
+def _group(text: str) -> int | str:
+    return int(text) if text.isdigit() and len(text) < FINGERPRINT_SIGNS else text
+
+
+def _triage(given: argparse.Namespace, _: Variables) -> Any:
+    chosen = {"name": given.name, "status": given.status}
+    return commands.triage(given.since, **{key: value for key, value in chosen.items() if value})
 
 
 def _config(given: argparse.Namespace, variables: Variables) -> Any:
@@ -158,6 +203,23 @@ def _config(given: argparse.Namespace, variables: Variables) -> Any:
         except ValueError:
             settings[name] = text
     return commands.config(**settings)
+
+
+def _attach(given: argparse.Namespace, _: Variables) -> Any:
+    if given.actions and given.read_only:
+        raise WrongWordsError("%dbos attach: give --read-only or --actions, not both")
+    how = {"mask": given.mask or "", "timeout": given.timeout, "schema": given.schema}
+    return commands.attach(given.url, read_only=not given.actions, ask=given.ask, **how)
+
+
+def _export(given: argparse.Namespace, variables: Variables) -> Any:
+    if given.what == "worker":
+        file, *names = given.word
+        return commands.export_worker(file, *names, replace=given.replace)
+    if len(given.word) != 2:
+        raise WrongWordsError(f"%dbos export {given.what} wants RUN FILE")
+    run, file = given.word
+    return getattr(commands, f"export_{given.what}")(meant(run, variables), file, replace=given.replace)
 
 
 LOOKING = (
@@ -217,11 +279,34 @@ LOOKING = (
     Verb("waiting", "Runs that wait for code.", lambda _, __: commands.waiting(), (), ("%dbos waiting",)),
     Verb("log", "The last lines of the runtime's log.", lambda given, _: commands.log(given.lines),
          (arg("--lines", type=int, default=50, help="so many"),), ("%dbos log --lines 20",)),
+    Verb(
+        "attach",
+        "Look at another database, which is only read.",
+        _attach,
+        (
+            arg("url", nargs="?", help="a URL without its password, a SQLite file, or $NAME of an environment variable"),
+            arg("--read-only", action="store_true", help="as it is without --actions"),
+            arg("--actions", action="store_true", help="let runs be forked, resumed, cancelled; nothing of it runs here"),
+            arg("--mask", metavar="FIELD,FIELD", help="fields that are shown as ***"),
+            arg("--timeout", default="30s", metavar="TIME", help="how long a statement may take"),
+            arg("--ask", action="store_true", help="ask for the password, or without a URL for all of it"),
+            arg("--schema", default="dbos", help="the schema of its tables on Postgres"),
+        ),
+        ("%dbos attach", "%dbos attach $APP_DATABASE --mask email,token", "%dbos attach app.sqlite --timeout 5s"),
+    ),
+    Verb("detach", "Look at the notebook's own database again.", lambda _, __: commands.detach(), (), ("%dbos detach",)),
     Verb("explorer", "Runs to choose, and buttons for them.", lambda _, __: commands.explorer(), (), ("%dbos explorer",)),
     Verb("config", "The settings; NAME=VALUE changes one.", _config,
          (arg("setting", kind="setting", nargs="*", help="NAME=VALUE"),), ("%dbos config", "%dbos config limit=50")),
 )  # fmt: skip
 
+GROUP = (
+    arg(
+        "--group", type=_group, metavar="GROUP", help="all runs of a group of %%dbos triage: its number or fingerprint"
+    ),
+    arg("--dry-run", action="store_true", help="only say what would be done"),
+    arg("--confirm", type=int, metavar="COUNT", help="do it, if the group is about so many runs"),
+)
 STEP = arg("step", kind="step", nargs="?", help="a step's number or name; else the step that failed, or comes next")
 
 PAST = (
@@ -243,6 +328,17 @@ PAST = (
          (arg("workflow", kind="name", help="the name of a workflow"),
           arg("--resume", action="store_true", help="those in flight that fit go on with the code as it is now")),
          ("%dbos patch nightly", "%dbos patch nightly --resume")),
+    Verb(
+        "triage",
+        "What failed lately, in groups of one cause.",
+        _triage,
+        (
+            arg("--since", default="7d", metavar="TIME", help="how far back: 24h, 7d"),
+            arg("--name", kind="name", help="of these workflows", **MANY),
+            arg("--status", kind="status", type=_status, help="only ERROR, or MAX_RECOVERY_ATTEMPTS_EXCEEDED, or CANCELLED", **MANY),
+        ),
+        ("%dbos triage", "bad = %dbos triage --since 24h --name nightly"),
+    ),
     Verb("diff", "How two runs differ.", lambda given, _: commands.diff(*given.id, decode=given.decode),
          (arg("id", kind="id", nargs=2, help="two runs"),
           arg("--decode", action="store_true", help="unpickle values that differ, to tell how")),
@@ -265,16 +361,19 @@ ACTING = (
         "Run again from a step; what came before is kept. As %%dbos, the cell below is run first.",
         _fork,
         (
-            ID,
+            arg("id", kind="id", nargs="?", help="an id, the beginning of one, or a variable that holds a handle"),
             arg("--from", "-f", dest="step", kind="step", help="a step's number or name; else the step that failed"),
+            *GROUP,
             arg("--set", action="append", metavar="STEP=VALUE", help="what a kept step shall have returned: a variable or a literal"),
             arg("--version", help="the version of the code to run"),
             arg("--same-code", action="store_true", help="the code that the original ran, not the newest"),
+            arg("--force", action="store_true", help="also where the code does not fit what is kept"),
         ),
-        ("%dbos fork 7f3a", "%dbos fork 7f3a --from 2 --set 1=clean"),
+        ("%dbos fork 7f3a", "%dbos fork 7f3a --from 2 --set 1=clean", "%dbos fork --group 1 --dry-run"),
     ),
-    Verb("resume", "Let runs go on.", lambda given, _: commands.resume(*given.id, new_code=given.new_code),
-         (IDS, arg("--new-code", action="store_true", help="by the code that is defined now, whatever they began with")),
+    Verb("resume", "Let runs go on.", _resume,
+         (arg("id", kind="id", nargs="*", help="ids, beginnings of them, or variables that hold handles or frames of runs"),
+          *GROUP, arg("--new-code", action="store_true", help="by the code that is defined now, whatever they began with")),
          ("%dbos resume 7f3a", "%dbos resume 7f3a --new-code")),
     Verb("crash", "Kill this kernel at the worst moment, to see what survives.", lambda given, _: commands.crash(given.at),
          (arg("--at", metavar="STEP", help="when a step of this name has run and is not recorded; none: disarm"),),
@@ -314,7 +413,22 @@ ACTING = (
          ("%dbos unpause nightly",)),
 )  # fmt: skip
 
-VERBS = {each.name: each for each in (*LOOKING, *PAST, *ACTING)}
+MAKING = (
+    Verb("flow", "Make the cells under %%step one workflow; without a name, list them.",
+         lambda given, _: commands.flow(given.name, *given.cell, schedule=given.schedule),
+         (arg("name", nargs="?", help="the name of the workflow"),
+          arg("cell", nargs="*", help="only these cells"),
+          arg("--schedule", metavar="CRON", help="start it by the clock: '0 2 * * *'")),
+         ("%dbos flow", "%dbos flow my_pipeline", "%dbos flow my_pipeline raw model")),
+    Verb("export", "Write workflows as a module for `dbos worker`, or a run as a page or a notebook.", _export,
+         (arg("what", choices=("worker", "report", "notebook"), help="what is to be written"),
+          arg("word", nargs="+", kind="id", help="worker: FILE and the names of workflows, or none for all; else RUN FILE"),
+          arg("--replace", action="store_true", help="write over a file that is there")),
+         ("%dbos export worker worker.py nightly", "%dbos export report 7f3a night.html",
+          "%dbos export notebook 7f3a night.ipynb")),
+)  # fmt: skip
+
+VERBS = {each.name: each for each in (*LOOKING, *PAST, *ACTING, *MAKING)}
 
 
 def overview() -> str:
@@ -334,6 +448,8 @@ def overview() -> str:
         *listed(PAST),
         "",
         *listed(ACTING),
+        "",
+        *listed(MAKING),
     ])  # fmt: skip
 
 

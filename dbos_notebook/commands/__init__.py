@@ -13,6 +13,7 @@ from dbos_notebook.commands.acting import (
     fork,
     launch,
     pause,
+    preflight,
     resume,
     send,
     trigger,
@@ -20,6 +21,7 @@ from dbos_notebook.commands.acting import (
     wait,
     wait_async,
 )
+from dbos_notebook.commands.attaching import attach, detach
 from dbos_notebook.commands.looking import (
     code,
     config,
@@ -42,11 +44,14 @@ from dbos_notebook.commands.looking import (
     waiting,
     watch,
 )
+from dbos_notebook.commands.making import export_notebook, export_report, export_worker, flow
 from dbos_notebook.commands.past import at, check, debug, diff, enter
 from dbos_notebook.commands.patching import patch
+from dbos_notebook.commands.triaging import fork_group, resume_group, triage
 
 __all__ = [
     "at",
+    "attach",
     "backfill",
     "cancel",
     "check",
@@ -55,18 +60,26 @@ __all__ = [
     "crash",
     "debug",
     "delete",
+    "detach",
     "diff",
     "enter",
     "events",
     "explorer",
+    "export_notebook",
+    "export_report",
+    "export_worker",
+    "flow",
     "fork",
+    "fork_group",
     "launch",
     "log",
     "messages",
     "patch",
     "pause",
+    "preflight",
     "queues",
     "resume",
+    "resume_group",
     "runs",
     "schedules",
     "send",
@@ -77,6 +90,7 @@ __all__ = [
     "tail",
     "timeline",
     "tree",
+    "triage",
     "trigger",
     "unpause",
     "value",

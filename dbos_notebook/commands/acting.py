@@ -10,6 +10,7 @@ from dbos_notebook import door
 from dbos_notebook.cells.crash import arm, disarm
 from dbos_notebook.commands.looking import pause_seconds
 from dbos_notebook.commands.targets import Target, id_of, ids_of
+from dbos_notebook.replay.preflight import Preflight, checked
 from dbos_notebook.typed import moment_of
 from dbos_notebook.views import progress, words
 from dbos_notebook.views.handle import text_view
@@ -52,20 +53,40 @@ def fork(
     version: str | None = None,
     same_code: bool = False,
     outputs: Mapping[int, Any] | None = None,
+    force: bool = False,
     at: Source | None = None,
 ) -> LiveRun:
     """Run again from a step (its number or name), by default the one that failed; what came before is kept.
 
     The newest code runs it, or with `same_code` that of the original, or that of a `version`. `outputs` maps kept steps
-    to what they shall have returned.
+    to what they shall have returned. Newest code is played on what is kept first: where it does not fit, ValueError says
+    at which step, and nothing is forked unless with `force`. `preflight` shows that, and which children are kept.
     """
     here = at or door.source()
     original = here.run(id_of(here, target))
     if same_code and version is not None:
         raise ValueError("give same_code or version, not both")
+    if not (force or same_code or version is not None):
+        found = checked(here, original.workflow_id, step, outputs)
+        if found.difference is not None:
+            raise ValueError(
+                f"{found.difference_in_words} Nothing was forked; --force (force=True) does it all the same"
+            )
     code = original.app_version if same_code else version
     made = here.fork(original.workflow_id, step, version=code, outputs=dict(outputs) if outputs else None)
     return watch_run(here, made, pause_seconds=pause_seconds(at))
+
+
+def preflight(
+    target: Target,
+    step: int | str | None = None,
+    *,
+    outputs: Mapping[int, Any] | None = None,
+    at: Source | None = None,
+) -> Preflight:
+    """What a fork would do: whether the newest code fits what is kept, and which children are kept or run again."""
+    here = at or door.source()
+    return checked(here, id_of(here, target), step, outputs)
 
 
 def resume(*targets: Target, new_code: bool = False, at: Source | None = None) -> pd.DataFrame:

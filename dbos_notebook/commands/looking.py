@@ -34,7 +34,7 @@ def status(*, at: Source | None = None) -> View:
     failed = here.runs(status="ERROR", since=timedelta(days=1), limit=MOST_COUNTED, values=False)
     counts = [(name, int((unfinished == name).sum())) for name in ("PENDING", "ENQUEUED", "DELAYED")]
     latest = versions_frame.index[versions_frame["latest"]].tolist()
-    session = [("database", door.session().place), ("kernel", door.session().executor_id)] if at is None else []
+    session = [("database", door.session().looked_at), ("kernel", door.session().executor_id)] if at is None else []
     return facts_view(
         "dbos_notebook",
         [

@@ -18,6 +18,7 @@ from dbos_notebook.views.view import View
 
 if TYPE_CHECKING:
     from dbos_notebook.replay.check import Check
+    from dbos_notebook.source import Source
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -58,7 +59,7 @@ def patch(workflow: str, *, resume: bool = False) -> Patch:
     """
     source = door.source()
     found = checking.check(source, workflow)
-    text = None if found.fits else _with_guard(workflow, found)
+    text = None if found.fits else _with_guard(source, workflow, found)
     shell: Any = door.session().shell
     if text is not None and shell is not None:
         shell.set_next_input(text)
@@ -68,10 +69,10 @@ def patch(workflow: str, *, resume: bool = False) -> Patch:
     return Patch(found, text, tuple(source.resume(*ids, new_code=True)) if ids else ())
 
 
-def _with_guard(workflow: str, found: Check) -> str | None:
+def _with_guard(source: Source, workflow: str, found: Check) -> str | None:
     """The source of the workflow with a guard for what most of the runs miss."""
     function = inspect.unwrap(extension.function_of(workflow))
-    name = extension.rehearse(found.groups[0].ids[0]).found
+    name = extension.rehearse(found.groups[0].ids[0], records=source.records).found
     if name is None:
         return None
     calls = {each for each, thing in function.__globals__.items() if extension.name_of(thing) == name}

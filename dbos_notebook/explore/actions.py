@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from dbos_notebook import repair
 from dbos_notebook.typed import value_of
 from dbos_notebook.views.words import count, short
 
@@ -265,6 +266,40 @@ class Unpause(_Harmless):
     def perform(self, bench: Bench) -> Outcome:
         bench.source.unpause(self.schedule)
         return Outcome(f"{self.schedule} goes on.")
+
+
+@dataclass(frozen=True, slots=True)
+class ForkGroup(_Harmless):
+    """Fork every run of a group of failures; its count was typed, which confirms it."""
+
+    verb: ClassVar[str] = "Fork group"
+    fingerprint: str
+    confirm: int
+
+    @property
+    def command(self) -> str:
+        return f"%dbos fork --group {self.fingerprint} --confirm {self.confirm}"
+
+    def perform(self, bench: Bench) -> Outcome:
+        repair.fork_group(bench.source, self.fingerprint, confirm=self.confirm)
+        return Outcome(f"Forked {count(self.confirm, 'run')}.")
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeGroup(_Harmless):
+    """Resume every run of a group of failures that can be; see `ForkGroup`."""
+
+    verb: ClassVar[str] = "Resume group"
+    fingerprint: str
+    confirm: int
+
+    @property
+    def command(self) -> str:
+        return f"%dbos resume --group {self.fingerprint} --confirm {self.confirm}"
+
+    def perform(self, bench: Bench) -> Outcome:
+        repair.resume_group(bench.source, self.fingerprint, confirm=self.confirm)
+        return Outcome(f"Resumed {count(self.confirm, 'run')}.")
 
 
 def guard(name: str) -> str:

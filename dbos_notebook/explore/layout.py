@@ -12,7 +12,7 @@ from typing import Any
 import ipywidgets as widgets
 
 from dbos_notebook.explore.forms import RunForms, StreamForms
-from dbos_notebook.explore.panels import PatchPanel, SchedulePanel
+from dbos_notebook.explore.panels import PatchPanel, SchedulePanel, TriagePanel
 from dbos_notebook.explore.parts import CSS, Desk, area, bar, button, free_comms, said, take_away, toggles
 from dbos_notebook.explore.runlist import RunList
 from dbos_notebook.explore.state import SECTIONS, TABS, Confirmed, Dismissed, Entered, Opened, State
@@ -32,7 +32,7 @@ class Layout:
         self._where = widgets.HTML()
         self.list = RunList(desk)
         self._make_detail()
-        self.schedules, self.patch = SchedulePanel(desk), PatchPanel(desk)
+        self.schedules, self.triage, self.patch = SchedulePanel(desk), TriagePanel(desk), PatchPanel(desk)
         self._make_answers()
         self._runs = widgets.VBox([self.list.box, self._detail])
         self.root = widgets.VBox(
@@ -41,6 +41,7 @@ class Layout:
                 bar(self.section, self._where),
                 self._runs,
                 self.schedules.box,
+                self.triage.box,
                 self.patch.box,
                 self._question,
                 self._notice,
@@ -81,6 +82,7 @@ class Layout:
                 self.list.draw(state)
                 self._draw_detail(state)
             self.schedules.draw(state)
+            self.triage.draw(state)
             self.patch.draw(state)
             self._draw_question(state)
             self._notice.value = _notice(state)

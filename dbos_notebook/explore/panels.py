@@ -1,4 +1,4 @@
-"""The two other parts of the explorer: schedules, and what becomes of runs when their code changes."""
+"""The other parts of the explorer: schedules, failures by their causes, and runs whose code changes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 
 import ipywidgets as widgets
 
-from dbos_notebook.explore.actions import Backfill, Pause, Resume, Trigger, Unpause, guard
+from dbos_notebook.explore.actions import Backfill, ForkGroup, Pause, Resume, ResumeGroup, Trigger, Unpause, guard
 from dbos_notebook.explore.parts import Desk, Doer, area, bar, dropdown, offer, text
-from dbos_notebook.explore.state import NOT_CHECKED, FitRow, PickedWorkflow, State
+from dbos_notebook.explore.state import NOT_CHECKED, FitRow, GroupRow, PickedWorkflow, State
 from dbos_notebook.views.html import element, escape, line, page, pre, status_mark, table
 from dbos_notebook.views.words import count, short
 
@@ -57,6 +57,51 @@ class SchedulePanel:
         self.unpause.refresh(is_paused)
         self.trigger.refresh()
         self.backfill.refresh()
+
+
+class TriagePanel:
+    """What failed, by its causes; all runs of one can be forked or resumed, once their number is typed."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.table = widgets.HTML()
+        self.group = dropdown("group", [], "480px")
+        self.count = text("number of runs", "typed, to confirm", "260px")
+        self._groups: tuple[GroupRow, ...] = ()
+        self.fork = Doer(desk, ForkGroup, lambda: self._acting(ForkGroup), style="primary")
+        self.resume = Doer(desk, ResumeGroup, lambda: self._acting(ResumeGroup))
+        for control in (self.group, self.count):
+            control.observe(lambda _: self._refresh(), names=["value"])
+        self._forms = area(bar(self.group, self.count, self.fork.button, self.resume.button))
+        self.box = widgets.VBox([self.table, self._forms])
+
+    def _acting(self, kind: type[ForkGroup | ResumeGroup]) -> ForkGroup | ResumeGroup | None:
+        typed = self.count.value.strip().replace(",", "")
+        if not self.group.value:
+            return None
+        if not typed.isdigit():
+            raise ValueError(f"{kind.verb}: type how many runs this is about, to confirm it")
+        return kind(self.group.value, int(typed))
+
+    def draw(self, state: State) -> None:
+        self.box.layout.display = None if state.look.section == "triage" else "none"
+        if state.look.section != "triage":
+            return
+        self.table.value = state.table
+        self._groups = state.groups
+        self._forms.layout.display = None if state.groups else "none"
+        offer(self.group, [(line(each.words, 90), each.fingerprint) for each in state.groups], self.group.value)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        chosen = next((each for each in self._groups if each.fingerprint == self.group.value), None)
+        for doer, number in (
+            (self.fork, 0 if chosen is None else chosen.forkable),
+            (self.resume, 0 if chosen is None else chosen.resumable),
+        ):
+            doer.refresh()
+            # What is typed comes in no message before the field is left: then a click would be lost.
+            doer.button.disabled = not number
+            doer.button.description = f"{doer.verb} ({count(number, 'run')})" if number else doer.verb
 
 
 class PatchPanel:

@@ -91,7 +91,7 @@ class Doer:
     """A button that performs an action, and names the command that does the same."""
 
     def __init__(self, desk: Desk, kind: type[Action], make: Callable[[], Action | None], *, style: str = "") -> None:
-        self._make, self._verb, self._desk = make, kind.verb, desk
+        self._make, self.verb, self._desk = make, kind.verb, desk
         self.button = button(kind.verb, style=style)
         self.button.disabled = True
         desk.on_click(self.button, self._asked)
@@ -99,7 +99,7 @@ class Doer:
     def _asked(self) -> Message:
         action = self._make()
         if action is None:
-            raise ValueError(f"{self._verb}: choose first what it is about")
+            raise ValueError(f"{self.verb}: choose first what it is about")
         return Asked(action)
 
     def refresh(self, is_allowed: bool = True) -> None:

@@ -16,6 +16,7 @@ from dbos_notebook.explore.state import (
     PAGE_SIZE,
     Detail,
     FitRow,
+    GroupRow,
     Look,
     Order,
     Row,
@@ -26,6 +27,7 @@ from dbos_notebook.explore.state import (
     Wanted,
 )
 from dbos_notebook.explore.tabs import shown_of, stream_keys
+from dbos_notebook.failures import MOST_GROUPS, Triage, triage
 from dbos_notebook.typed import moment_of
 from dbos_notebook.views.html import element, line, page, table
 from dbos_notebook.views.steps import records
@@ -41,9 +43,11 @@ SEARCHED = 500
 FITTED = 50
 # Names and queues are offered by filters; they change rarely.
 NAMES_EVERY_SECONDS = 15.0
+# Every failure is looked at for a triage.
+TRIAGE_EVERY_SECONDS = 3.0
 
 #: What keeps a run from fitting the newest code, None if nothing does.
-Fits = Callable[[str], str | None]
+Fits = Callable[["Source", str], str | None]
 
 
 @dataclass
@@ -54,6 +58,8 @@ class Reader:
     #: The version of the newest code of a workflow, by its name.
     newest: Callable[[str], str | None]
     fits: Fits | None = None
+    _found: Triage | None = field(default=None, init=False)
+    _found_at: float = field(default=float("-inf"), init=False)
     _named_at: float = field(default=float("-inf"), init=False)
     _stream_of: tuple[Look, Shown] | None = field(default=None, init=False)
     _obstacles: dict[tuple[str, str], str | None] = field(default_factory=dict, init=False)
@@ -63,6 +69,8 @@ class Reader:
         match look.section:
             case "schedules":
                 return self._schedules(look)
+            case "triage":
+                return self._triage(look, now)
             case "patch":
                 return self._patch(look, now)
             case "runs":
@@ -119,6 +127,22 @@ class Reader:
         listed = tuple(ScheduleRow(name, text(each["workflow"]), text(each["status"])) for name, each in rows)
         return Seen(look, _now(), schedules=listed, table=_schedule_table(rows))
 
+    def _triage(self, look: Look, now: float) -> Seen:
+        if self._found is None or now - self._found_at > TRIAGE_EVERY_SECONDS:
+            self._found, self._found_at = triage(self.source), now
+        found = self._found
+        rows = tuple(
+            GroupRow(
+                each.number,
+                each.fingerprint,
+                f"{each.number}: {each.workflow}, {each.error}",
+                len(each.unforked),
+                len(each.resumable),
+            )
+            for each in found.groups[:MOST_GROUPS]
+        )
+        return Seen(look, _now(), groups=rows, table=found.view.html)
+
     def _patch(self, look: Look, now: float) -> Seen:
         known = rows_of(self.source.runs(limit=SEARCHED, values=False))
         names, _ = self._names(tuple(known), now)
@@ -135,7 +159,7 @@ class Reader:
             return None if is_same else NOT_CHECKED
         key = (row.workflow_id, newest)
         if key not in self._obstacles:
-            self._obstacles[key] = self.fits(row.workflow_id)
+            self._obstacles[key] = self.fits(self.source, row.workflow_id)
         return self._obstacles[key]
 
 

@@ -13,11 +13,11 @@ from typing import Literal, assert_never
 
 from dbos_notebook.explore.actions import Action, Outcome
 
-Section = Literal["runs", "schedules", "patch"]
+Section = Literal["runs", "schedules", "triage", "patch"]
 Tab = Literal["timeline", "tree", "steps", "source", "events", "streams", "messages", "log", "error"]
 Order = Literal["newest", "oldest", "name", "status", "longest"]
 
-SECTIONS: tuple[Section, ...] = ("runs", "schedules", "patch")
+SECTIONS: tuple[Section, ...] = ("runs", "schedules", "triage", "patch")
 TABS: tuple[Tab, ...] = ("timeline", "tree", "steps", "source", "events", "streams", "messages", "log", "error")
 PAGE_SIZE = 15
 
@@ -71,6 +71,17 @@ class ScheduleRow:
     name: str
     workflow: str
     status: str
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRow:
+    """A group of failures, and how many of its runs can be forked and resumed."""
+
+    number: int
+    fingerprint: str
+    words: str
+    forkable: int
+    resumable: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +139,7 @@ class State:
     detail: Detail | None = None
     schedules: tuple[ScheduleRow, ...] = ()
     table: str = ""
+    groups: tuple[GroupRow, ...] = ()
     fits: tuple[FitRow, ...] = ()
     newest: str = ""
     #: The action that waits for a yes.
@@ -265,6 +277,7 @@ class Seen:
     detail: Detail | None = None
     schedules: tuple[ScheduleRow, ...] | None = None
     table: str = ""
+    groups: tuple[GroupRow, ...] | None = None
     fits: tuple[FitRow, ...] | None = None
     newest: str = ""
 
@@ -414,6 +427,7 @@ def _seen(state: State, seen: Seen) -> State:
         detail=seen.detail,
         schedules=state.schedules if seen.schedules is None else seen.schedules,
         table=seen.table,
+        groups=state.groups if seen.groups is None else seen.groups,
         fits=state.fits if seen.fits is None else seen.fits,
         newest=seen.newest or state.newest,
     )

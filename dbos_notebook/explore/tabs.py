@@ -184,7 +184,7 @@ def _log(source: Source, run_id: str) -> Shown:
 
 def _error(source: Source, run_id: str) -> Shown:
     # Frames have what an error says; the notes have the way it came.
-    noted = {each.step_id: each.text for each in source.client.list_notes([run_id], ["error"])}
+    noted = {each.step_id: each.text for each in source.notes([run_id], ["error"])}
     run, steps = source.runs(workflow_ids=[run_id]), source.steps(run_id)
     failed = steps[steps["error"].notna()].tail(MOST_ERRORS)
     found = [

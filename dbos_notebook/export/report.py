@@ -5,12 +5,12 @@ The page has no script, loads nothing, and says so to the browser. Values are th
 
 from __future__ import annotations
 
-import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from dbos_notebook.views import words
 from dbos_notebook.views.code import source_text
-from dbos_notebook.views.html import Child, Markup, element, fold, line, page, pre, table
+from dbos_notebook.views.html import Child, Markup, document, element, fold, line, page, pre, table
 from dbos_notebook.views.run import run_page, snapshot_of
 
 if TYPE_CHECKING:
@@ -22,13 +22,6 @@ if TYPE_CHECKING:
 PAGE_BYTES = 8_000_000
 MOST_ROWS = 1_000
 VALUE_LIMIT = 400
-# Of our own words alone; nothing of a run is in it.
-HEAD = (
-    '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-    "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-    "<style>body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem}"
-    "@media(prefers-color-scheme:dark){body{background:#111;color:#ddd}}</style>"
-)
 SECTIONS = (
     ("events", ("key", "value")),
     ("messages", ("topic", "message", "sent")),
@@ -51,10 +44,9 @@ def report_of(source: Source, workflow_id: str) -> str:
     text = source_text(source, workflow_id)
     if text is not None:
         parts.append(_section("its code", pre(text)))
-    made = f"written {time.strftime('%Y-%m-%d %H:%M:%S %Z')}; times are those of {words.zone()}"
+    made = f"written {words.moment(datetime.now(UTC))} {words.zone()}"
     body = page(*parts, element("p", made), budget=2 * PAGE_BYTES)
-    head = Markup(HEAD + element("title", f"{name} {words.short(snapshot.workflow_id)}"))
-    return f"<!doctype html>\n{element('html', element('head', head), element('body', body), lang='en')}\n"
+    return document(f"{name} {words.short(snapshot.workflow_id)}", body)
 
 
 def _section(title: str, content: Child) -> Markup:

@@ -94,12 +94,12 @@ class Check:
         return self.view.bundle()
 
 
-def fits(workflow_id: str) -> str | None:
+def fits(source: Source, workflow_id: str) -> str | None:
     """What keeps a run from fitting the code as it is now, in words; None if nothing does."""
     try:
-        return extension.rehearse(workflow_id).difference
+        return extension.rehearse(workflow_id, records=source.records).difference
     except Exception as error:  # noqa: BLE001 - its arguments are the user's, and so is what they raise
-        return str(error) or type(error).__name__
+        return source.mask.text(str(error)) or type(error).__name__
 
 
 def check(source: Source, workflow: str, last: int = LAST) -> Check:
@@ -110,7 +110,9 @@ def check(source: Source, workflow: str, last: int = LAST) -> Check:
         raise LookupError(f"the workflow {workflow!r} is not defined here; there are: {known}")
     runs = source.runs(name=workflow, limit=last, values=False)
     ids = [str(each) for each in runs.index]
-    found = extension.rehearse_all(ids)
+    found = extension.rehearse_all(ids, source.records)
+    if source.mask:  # a difference may be what the user's code raised
+        found = [each._replace(difference=each.difference and source.mask.text(each.difference)) for each in found]
     groups = _groups(source, runs, found)
     of = {each.difference: each.suggestion for each in groups}
     frame = pd.DataFrame(

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dbos import extension
 from dbos.error import DBOSException, DBOSMaxStepRetriesExceeded
 from dbos_notebook.frames import tries_of
+from dbos_notebook.masking import NOTHING, Mask
 from dbos_notebook.replay.travel import Moment, moment, shown_values
 from dbos_notebook.views import errors, words
-from dbos_notebook.views.html import element, facts, fitting, line, page, table
+from dbos_notebook.views.html import element, facts, fitting, fold, line, page, pre, table
 from dbos_notebook.views.view import View
 
 if TYPE_CHECKING:
@@ -60,6 +61,10 @@ class PostMortem:
     obstacle: str
     #: The moment before the step, where it was a step.
     moment: Moment | None
+    #: What its view does not show; `locals` and the frames are as they are.
+    mask: Mask = NOTHING
+    #: The variables of the frames when it failed, where %dbos config keep_locals=True kept them.
+    recorded_locals: str = ""
 
     @property
     def is_reproduced(self) -> bool:
@@ -76,15 +81,18 @@ class PostMortem:
     @property
     def view(self) -> View:
         told, where, here = errors.told(self.recorded), self._where(), self._here()
-        rows = shown_values(self.locals)
+        rows = shown_values(self.mask.fields(self.locals))
         place = self._place()
         parts = [
             errors.error_markup(self.recorded, where),
             facts([("here", here), ("at", place)]),
             table("variables of the function that raised", ["name", "value"], rows) if rows else None,
+            fold("variables when it failed", pre(self.recorded_locals)) if self.recorded_locals else None,
         ]
         lines = [f"{line(told.headline, MESSAGE_LIMIT)}   {where}", *([f"> {place}"] if place else [])]
         lines += [f"    {name} = {value}" for name, value in rows]
+        if self.recorded_locals:
+            lines += ["variables when it failed:", *(f"  {each}" for each in self.recorded_locals.splitlines())]
         return View(page(*parts, element("div", self._next())), fitting([*lines, here, self._next()]))
 
     def _where(self) -> str:
@@ -97,12 +105,12 @@ class PostMortem:
 
     def _here(self) -> str:
         if self.obstacle:
-            return f"not tried here: {line(self.obstacle, MESSAGE_LIMIT)}"
+            return f"not tried here: {line(self.mask.text(self.obstacle), MESSAGE_LIMIT)}"
         if self.error is None:
             return "not reproduced: here it does not fail"
         if self.is_reproduced:
             return "reproduced here"
-        return f"here it fails otherwise: {line(f'{type(self.error).__name__}: {self.error}', MESSAGE_LIMIT)}"
+        return f"here it fails otherwise: {line(self.mask.text(f'{type(self.error).__name__}: {self.error}'), MESSAGE_LIMIT)}"
 
     def _place(self) -> str:
         frames = list(_frames(None if self.error is None else self.error.__traceback__))
@@ -133,7 +141,7 @@ def debug(source: Source, workflow_id: str) -> PostMortem:
     then, obstacle, error = None, "", None
     try:
         if failure.step is None:
-            error = extension.replay(failure.workflow_id).error
+            error = extension.replay(failure.workflow_id, source.records).error
         else:
             then = moment(source, failure.workflow_id, failure.step)
             error = None if then.stop.fn is None else raised_by(then.call)
@@ -142,8 +150,8 @@ def debug(source: Source, workflow_id: str) -> PostMortem:
         obstacle = str(why)
     if error is not None and own_traceback(error.__traceback__) is not None:
         keep_for_debug(error)
-    recorded, attempts = _recorded(source, failure)
-    return PostMortem(failure, recorded, attempts, error, obstacle, then)
+    recorded, attempts, kept = _recorded(source, failure)
+    return PostMortem(failure, recorded, attempts, error, obstacle, then, source.mask, kept)
 
 
 # -- finding -------------------------------------------------------------------------------------------------------
@@ -156,7 +164,7 @@ def failure_of(source: Source, workflow_id: str) -> Failure:
         seen.add(workflow_id)
         run = source.run(workflow_id)
         steps = {each.step_id: each for each in source.client.list_steps([workflow_id], longest=0)}
-        step_id = _failed_step(workflow_id, steps)
+        step_id = _failed_step(source, workflow_id, steps)
         if step_id is None:
             if run.status != FAILED:
                 raise ValueError(f"nothing failed in {run.name} {words.short(workflow_id)}, which is {run.status}")
@@ -168,10 +176,10 @@ def failure_of(source: Source, workflow_id: str) -> Failure:
         workflow_id = child
 
 
-def _failed_step(workflow_id: str, steps: dict[int, StoredStep]) -> int | None:
+def _failed_step(source: Source, workflow_id: str, steps: dict[int, StoredStep]) -> int | None:
     failed = [each.step_id for each in steps.values() if each.failed]
     try:
-        replayed = extension.replay(workflow_id)
+        replayed = extension.replay(workflow_id, source.records)
     except Exception:  # noqa: BLE001 - its code is not here, or does not fit: the record alone tells then
         return failed[-1] if failed else None
     if replayed.error is None:  # it has not failed, or goes on: what was caught is the best there is
@@ -190,12 +198,12 @@ def _has_failed(source: Source, workflow_id: str) -> bool:
     return bool(found) and found[0].status == FAILED
 
 
-def _recorded(source: Source, failure: Failure) -> tuple[str, int]:
-    """The text of the recorded error, with its traceback where one was kept, and how often it was tried."""
+def _recorded(source: Source, failure: Failure) -> tuple[str, int, str]:
+    """The text of the recorded error, with its traceback where one was kept, how often it was tried, and the variables."""
     at = failure.step or 0
     notes = {
         each.kind: each.text
-        for each in source.client.list_notes([failure.workflow_id], ["error", "attempts"])
+        for each in source.notes([failure.workflow_id], ["error", "attempts", "locals"])
         if each.step_id == at
     }
     text = notes.get("error")
@@ -203,7 +211,7 @@ def _recorded(source: Source, failure: Failure) -> tuple[str, int]:
         text = words.text(source.steps(failure.workflow_id).loc[(failure.workflow_id, failure.step), "error"])
     elif text is None:
         text = words.text(source.runs(workflow_ids=[failure.workflow_id])["error"].iloc[0])
-    return text or "Error", len(tries_of(notes.get("attempts")))
+    return text or "Error", len(tries_of(notes.get("attempts"))), notes.get("locals", "")
 
 
 # -- reproducing ---------------------------------------------------------------------------------------------------

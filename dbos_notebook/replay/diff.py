@@ -138,10 +138,9 @@ class _Steps:
     """The steps of one run, with the previews that were kept of them."""
 
     def __init__(self, source: Source, workflow_id: str) -> None:
+        self._mask = source.mask
         self.listed = source.client.list_steps([workflow_id], longest=stored.LONGEST_STORED)
-        self._notes = {
-            (each.step_id, each.kind): each.text for each in source.client.list_notes([workflow_id], SHOWN_KINDS)
-        }
+        self._notes = {(each.step_id, each.kind): each.text for each in source.notes([workflow_id], SHOWN_KINDS)}
 
     def kept(self, step: StoredStep, kind: str) -> str:
         return self._notes.get((step.step_id, kind), "")
@@ -152,8 +151,8 @@ class _Steps:
             # The traceback tells what was raised; the record of a step that was retried, that it was.
             if traceback := self.kept(step, "error"):
                 return errors.told(traceback).headline
-            return stored.preview_error(step.error, step.serialization) or "an error"
-        kept = self.kept(step, "output") or stored.preview(step.output, step.serialization)
+            return stored.preview_error(step.error, step.serialization, self._mask) or "an error"
+        kept = self.kept(step, "output") or stored.preview(step.output, step.serialization, self._mask)
         return kept or "a value too long to be shown"
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dbos import extension
+from dbos_notebook.masking import NOTHING, Mask
 from dbos_notebook.views import words
 from dbos_notebook.views.html import element, facts, fitting, fold, line, page, pre, table
 from dbos_notebook.views.values import preview
@@ -35,6 +36,8 @@ class Moment:
     stop: Stop
     #: The source of the workflow's function as the run ran it, the line of the call marked.
     source: str
+    #: What its view does not show; the values themselves are as they were, for the step's function is called on them.
+    mask: Mask = NOTHING
 
     @property
     def workflow_id(self) -> str:
@@ -93,7 +96,7 @@ class Moment:
         return View(page(*parts), fitting([*lines, *([f"  {marked}"] if marked else [])]))
 
     def _held(self) -> list[tuple[str, Mapping[str, Any]]]:
-        return [("argument", self.arguments), ("variable", self.locals)]
+        return [("argument", self.mask.fields(self.arguments)), ("variable", self.mask.fields(self.locals))]
 
     def __repr__(self) -> str:
         return self.view.text
@@ -107,8 +110,8 @@ class Moment:
 def moment(source: Source, workflow_id: str, step: int | str | None = None) -> Moment:
     """The moment before a step, given by its number or name; without one, that which failed or else comes next."""
     found = source.run(workflow_id)
-    stop = extension.stop_at(found.workflow_id, source.step_to_fork_from(found.workflow_id, step))
-    return Moment(stop, _source(source, stop))
+    stop = extension.stop_at(found.workflow_id, source.step_to_fork_from(found.workflow_id, step), source.records)
+    return Moment(stop, _source(source, stop), source.mask)
 
 
 def shown_values(held: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -140,7 +143,7 @@ def _source(source: Source, stop: Stop) -> str:
         return ""
     sight = stop.sights[0]
     here = _lines_here(sight)
-    ran = own_source(source, stop.workflow_id).splitlines() or here
+    ran = own_source(source, stop.workflow_id).splitlines() or source.mask.text("\n".join(here)).splitlines()
     place = sight.line - sight.first_line
     # The recorded text may be another than what was played: then no line of it is marked.
     fits = place < min(len(ran), len(here)) and ran[place].strip() == here[place].strip()
@@ -163,7 +166,7 @@ def own_source(source: Source, workflow_id: str) -> str:
 
 def kept_sources(source: Source, workflow_id: str) -> dict[str, str]:
     """The source that a run ran, by the names of its parts, the workflow's own function last."""
-    notes = source.client.list_notes([workflow_id], ["code"])
+    notes = source.notes([workflow_id], ["code"])
     kept = source.client.list_sources([each.text for each in notes])
     if not kept:
         return {}
@@ -171,4 +174,4 @@ def kept_sources(source: Source, workflow_id: str) -> dict[str, str]:
         parts = json.loads(kept[-1].text)
     except ValueError:
         return {}
-    return {str(name): str(text) for name, text in parts.items()} if isinstance(parts, dict) else {}
+    return {str(name): source.mask.text(str(text)) for name, text in parts.items()} if isinstance(parts, dict) else {}

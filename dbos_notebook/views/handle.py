@@ -106,7 +106,7 @@ def _queue_view(queue: Queue) -> View | None:
 def _read(draw: Callable[[Source], View]) -> View | None:
     """A view from the database; showing something launches nothing, and never fails."""
     try:
-        source = door.source_if_launched()
+        source = door.own_source_if_launched()
         return None if source is None else draw(source)
     except Exception:
         log.debug("an object cannot be shown", exc_info=True)
@@ -115,7 +115,7 @@ def _read(draw: Callable[[Source], View]) -> View | None:
 
 def _show_handle(handle: Handle) -> None:
     """A handle in a notebook: followed while its run goes on."""
-    source = door.source_if_launched()
+    source = door.own_source_if_launched()
     if source is None or _handle_view(handle) is None:
         publish({"text/plain": repr(handle)})
         return

@@ -38,6 +38,15 @@ STYLES = {
 }
 
 
+# The head of a page of its own; nothing of a run is in it.
+HEAD = (
+    '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+    "<style>body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem}"
+    "@media(prefers-color-scheme:dark){body{background:#111;color:#ddd}}</style>"
+)
+
+
 class Look(NamedTuple):
     """How a status is shown: a glyph, a word, and a colour that stands out on white and on black (3:1)."""
 
@@ -137,6 +146,12 @@ def page(*children: Child, budget: int = HTML_BYTES) -> Markup:
         kept.append(element("p", words, style="note"))
     # Both classes tell a page that knows TeX to leave this alone.
     return element("div", kept, class_="dbos-view mathjax_ignore tex2jax_ignore", style="root")
+
+
+def document(title: str, body: Markup) -> str:
+    """A page of its own, which loads nothing and runs nothing, whatever the browser is told."""
+    head = Markup(HEAD + element("title", title))
+    return f"<!doctype html>\n{element('html', element('head', head), element('body', body), lang='en')}\n"
 
 
 def table(caption: Child, heads: Sequence[str], rows: Iterable[Markup | Sequence[Child]]) -> Markup:

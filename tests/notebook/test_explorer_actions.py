@@ -296,7 +296,7 @@ def test_a_wrong_filter_is_said_and_can_be_mended(opened: Explorer, eventually: 
 
 def test_the_patch_panel_says_which_runs_fit(source: Source, eventually: Wait) -> None:
     run = fails_at_the_second_step()
-    made = Explorer(source, {}, fits=lambda _: "step 2 is `check`, the new code runs `mend`")
+    made = Explorer(source, {}, fits=lambda *_: "step 2 is `check`, the new code runs `mend`")
     made.post(Entered("patch"))
     made.post(PickedWorkflow("counting"))
 

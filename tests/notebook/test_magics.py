@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -120,7 +121,7 @@ def test_the_beginning_of_an_id_names_a_run(runs: InteractiveShell) -> None:
         ("send 7f3a yes", "'yes' is no variable of this notebook, no Python literal and no JSON"),
         ("pause nowhere", "there is no schedule 'nowhere'"),
         ("backfill nightly 1h 2h --yes", "the end of a backfill comes after its start"),
-        ("config colour=1", "there is no setting 'colour'; there are limit, live"),
+        ("config colour=1", "there is no setting 'colour'; there are keep_locals, limit, live"),
         ("config limit=none", "limit"),
         ("wait nobody", "there is no workflow 'nobody'"),
     ],
@@ -153,11 +154,15 @@ EXAMPLES = [(verb.name, each) for verb in VERBS.values() for each in verb.exampl
 
 @pytest.mark.parametrize(("verb", "example"), EXAMPLES, ids=[each for _, each in EXAMPLES])
 def test_an_example_of_the_help_runs(
-    runs: InteractiveShell, verb: str, example: str, monkeypatch: pytest.MonkeyPatch
+    runs: InteractiveShell, verb: str, example: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     runs.user_ns["clean"] = [1, 2, 3]
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(commands, "explorer", lambda: View("", "the explorer"))
     monkeypatch.setattr(door.session(), "launch", lambda url: f"launched {url}")
+    monkeypatch.setattr(commands, "attach", lambda url=None, **_: View("", f"attached {url}"))
+    for name in ("flow", "export_worker", "export_notebook"):  # these need a kernel that has the extension loaded
+        monkeypatch.setattr(commands, name, lambda *words, **_: View("", f"made {words}"))
 
     ran = runs.run_cell(example)
 

@@ -106,7 +106,7 @@ def test_a_workflow_that_is_not_here_or_never_ran(night: Night, shell: Interacti
 def test_what_keeps_one_run_from_fitting(night: Night) -> None:
     night.run(night.define("load", "fit"), "w")
 
-    assert fits("w") is None
+    assert fits(door.source(), "w") is None
     night.define("clean")
-    assert "step 1 is 'clean', where 'load' is recorded" == fits("w")
-    assert "nobody" in str(fits("nobody"))
+    assert "step 1 is 'clean', where 'load' is recorded" == fits(door.source(), "w")
+    assert "nobody" in str(fits(door.source(), "nobody"))
