@@ -17,6 +17,7 @@ from dbos._faces.migration import run_dbos_database_migrations
 from dbos._faces.options import (
     DBOSContextEnsure,
     DBOSContextSetAuth,
+    PropagateOtelContext,
     SetEnqueueOptions,
     SetWorkflowAttributes,
     SetWorkflowID,
@@ -26,6 +27,8 @@ from dbos._faces.queue import Queue
 from dbos._faces.reservation import StepReservation
 from dbos._faces.scheduling import ScheduleInput
 from dbos._faces.validation import make_pydantic_args_validator, pydantic_args_validator
+from dbos._features.aggregates import Metric, WorkflowAggregate, WorkflowRate
+from dbos._features.failures import StoredFailure
 from dbos._features.inspection import (
     QueueBacklog,
     StoredEvent,
@@ -44,6 +47,7 @@ from dbos._kernel.codec import (
     WorkflowSerializationFormat,
 )
 from dbos._kernel.model import StepInfo, VersionInfo, WorkflowStatus, WorkflowStatusString
+from dbos._kernel.signed import JSONOnlySerializer, SignedSerializer
 
 __all__ = [
     "DBOS",
@@ -59,7 +63,10 @@ __all__ = [
     "Debouncer",
     "DebouncerClient",
     "EnqueueOptions",
+    "JSONOnlySerializer",
+    "Metric",
     "PortableWorkflowError",
+    "PropagateOtelContext",
     "Queue",
     "QueueBacklog",
     "SQLAlchemyDatasource",
@@ -70,18 +77,22 @@ __all__ = [
     "SetWorkflowAttributes",
     "SetWorkflowID",
     "SetWorkflowTimeout",
+    "SignedSerializer",
     "StepInfo",
     "StepOptions",
     "StepReservation",
     "StoredEvent",
+    "StoredFailure",
     "StoredMessage",
     "StoredStep",
     "StoredStreamEntry",
     "StoredValues",
     "VersionInfo",
+    "WorkflowAggregate",
     "WorkflowHandle",
     "WorkflowHandleAsync",
     "WorkflowNote",
+    "WorkflowRate",
     "WorkflowSchedule",
     "WorkflowSerializationFormat",
     "WorkflowStatus",

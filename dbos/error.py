@@ -13,6 +13,8 @@
       DBOSConflictingRegistrationError            25  DBOSStepNondeterminismError                    28
       DBOSMisuseError (also an AssertionError)        DBOSSerializationError (also a TypeError)
       DBOSSchemaError                                 DBOSDatabaseUnavailableError
+      DBOSReadOnlyError                               DBOSQueryTimeoutError
+      DBOSStepWorkerLostError
     DBOSBaseException                                 control flow: passes through `except Exception`
       DBOSWorkflowConflictIDError                  1  DBOSWorkflowCancelledError                     10
       DBOSRuntimeEndedError
@@ -349,6 +351,16 @@ class DBOSStepTimeoutError(DBOSException):
         self._describe(f"Step {step_name} took longer than its timeout of {timeout_seconds} seconds")
 
 
+class DBOSStepWorkerLostError(DBOSException):
+    """The process that ran a step on its executor was lost; whether the step had an effect is not known."""
+
+    def __init__(self, step_name: str, reason: str) -> None:
+        super().__init__(step_name)
+        self.args = (step_name, reason)
+        self.step_name, self.reason = step_name, reason
+        self._describe(f"The worker that ran step {step_name} was lost. {reason}")
+
+
 class DBOSMisuseError(_OneMessage, AssertionError):
     """An operation was called where it cannot work; an AssertionError too, as such programs expect."""
 
@@ -363,6 +375,14 @@ class DBOSSchemaError(_OneMessage):
 
 class DBOSDatabaseUnavailableError(_OneMessage):
     """The database could not be reached for as long as an outside caller is made to wait."""
+
+
+class DBOSReadOnlyError(_OneMessage):
+    """Something was to be written through a client that only reads; nothing has reached the database."""
+
+
+class DBOSQueryTimeoutError(_OneMessage):
+    """A statement took longer than the client allows."""
 
 
 for _name, _class in list(globals().items()):

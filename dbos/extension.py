@@ -7,20 +7,26 @@ a run.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ast
+import hashlib
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from dbos._engine import rehearsal, travel
 from dbos._engine.handle import Handle
 from dbos._engine.registry import NAME_ATTRIBUTE
-from dbos._engine.rehearsal import Rehearsal, is_ours
+from dbos._engine.rehearsal import Archive, Rehearsal, is_ours
 from dbos._engine.travel import Replayed, Sight, Stop
 from dbos._faces.ambient import instance, registry, runtime
 from dbos._faces.client import DBOSClient
 from dbos._kernel import extension as hooks
+from dbos._kernel.codec import Codec, DefaultSerializer, Serializer
 from dbos._kernel.extension import Extension, Note, Observed, Observer, installed
 from dbos._kernel.model import STEP_WORKFLOW_PREFIX
-from dbos._kernel.scope import HERE
+from dbos._kernel.scope import HERE, Ground
 
 __all__ = [
     "Extension",
@@ -28,6 +34,7 @@ __all__ = [
     "Observed",
     "Observer",
     "Place",
+    "Records",
     "Rehearsal",
     "Replayed",
     "Sight",
@@ -36,6 +43,8 @@ __all__ = [
     "database_url",
     "declared_queues",
     "defined_versions",
+    "digest_of",
+    "exported",
     "function_of",
     "install",
     "installed",
@@ -53,6 +62,10 @@ __all__ = [
     "running",
     "stop_at",
 ]
+
+logger = logging.getLogger("dbos")
+
+DIGEST_LENGTH = 16
 
 
 def install(extension: Extension | None) -> None:
@@ -159,31 +172,94 @@ def is_pinned() -> bool:
     return made is not None and made.config.version is not None
 
 
-def rehearse(workflow_id: str, code: Callable[..., Any] | None = None) -> Rehearsal:
+class Records(NamedTuple):
+    """Whose records are played: those of a client's database, or with None those of the runtime that is launched."""
+
+    client: DBOSClient | None = None
+    #: How pickles are read that the codec of that place cannot read, such as one of a class that is not here.
+    unpickle: Callable[[str], Any] | None = None
+
+    def archive(self) -> Archive:
+        """Where they are read from, with the code that is defined here."""
+        if self.client is not None:
+            self.client.check_connection()
+        return Archive(self._ground, registry, self._codec)
+
+    def value(self, text: str, serialization: str | None) -> Any:
+        """The value that is stored so, which may run code; raises what that raises."""
+        return self._codec.decode(text, serialization)
+
+    def error(self, text: str, serialization: str | None) -> BaseException:
+        """The error that is stored so; see `value`."""
+        return self._codec.decode_error(text, serialization)
+
+    @property
+    def _ground(self) -> Ground:
+        return runtime() if self.client is None else self.client._ground  # noqa: SLF001 - hidden from programs only
+
+    @property
+    def _codec(self) -> Codec:
+        own = self._ground.codec
+        return own if self.unpickle is None else Codec(_Lenient(own.default, self.unpickle))
+
+
+class _Lenient(Serializer):
+    """A serializer that reads in another way what it cannot read."""
+
+    def __init__(self, own: Serializer, unpickle: Callable[[str], Any]) -> None:
+        self._own, self._unpickle = own, unpickle
+
+    def serialize(self, data: Any) -> str:
+        return self._own.serialize(data)
+
+    def deserialize(self, serialized_data: str) -> Any:
+        try:
+            return self._own.deserialize(serialized_data)
+        except Exception:
+            if not isinstance(self._own, DefaultSerializer):
+                raise
+            return self._unpickle(serialized_data)
+
+    def name(self) -> str:
+        return self._own.name()
+
+
+HERE_AND_NOW = Records()
+
+
+def rehearse(
+    workflow_id: str,
+    code: Callable[..., Any] | None = None,
+    records: Records = HERE_AND_NOW,
+    *,
+    before: int | None = None,
+    outputs: Mapping[int, Any] | None = None,
+) -> Rehearsal:
     """Say whether a workflow's code, as it is now or as given, fits what it has recorded. Runs no step, writes no row.
 
+    `before` and `outputs` are those of a fork: only the steps before one, and what some of them shall have returned.
     Raises DBOSWorkflowFunctionNotFoundError where its code is not here, and DBOSNonExistentWorkflowError for an unknown id.
     """
-    return rehearsal.rehearse(runtime(), workflow_id, code)
+    return rehearsal.rehearse(records.archive(), workflow_id, code, before=before, outputs=outputs)
 
 
-def rehearse_all(workflow_ids: list[str]) -> list[Rehearsal]:
+def rehearse_all(workflow_ids: list[str], records: Records = HERE_AND_NOW) -> list[Rehearsal]:
     """Rehearse many workflows with the code as it is now. What cannot be rehearsed has that for its difference."""
-    return rehearsal.rehearse_all(runtime(), list(workflow_ids))
+    return rehearsal.rehearse_all(records.archive(), list(workflow_ids))
 
 
-def stop_at(workflow_id: str, step_id: int) -> Stop:
+def stop_at(workflow_id: str, step_id: int, records: Records = HERE_AND_NOW) -> Stop:
     """Play a workflow on its record up to the call of a step, recorded or next: its arguments, and all variables there.
 
     Runs no step, writes no row. The code is that of the workflow's version, if that is here. Raises DBOSException where
     the step cannot be reached, and says why.
     """
-    return travel.travel(runtime(), workflow_id, step_id)
+    return travel.travel(records.archive(), workflow_id, step_id)
 
 
-def replay(workflow_id: str) -> Replayed:
+def replay(workflow_id: str, records: Records = HERE_AND_NOW) -> Replayed:
     """Play a workflow on all that it has recorded: what its code raises, and by which step. As `stop_at` otherwise."""
-    return travel.replayed(runtime(), workflow_id)
+    return travel.replayed(records.archive(), workflow_id)
 
 
 def running() -> list[str]:
@@ -195,6 +271,34 @@ def running() -> list[str]:
 def name_of(fn: object) -> str | None:
     """The name that a decorated function is recorded under; None for any other."""
     return getattr(fn, NAME_ATTRIBUTE, None)
+
+
+def digest_of(source: str) -> str:
+    """What tells the code of a module from other code, whatever its comments; without the call of `exported`."""
+    tree = ast.parse(source)
+    tree.body = [node for node in tree.body if "exported" not in ast.unparse(node).partition("(")[0]]
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:DIGEST_LENGTH]
+
+
+def exported(module: str, digest: str, versions: Mapping[str, str]) -> None:
+    """Called at the end of a module that was written from a notebook, whose runs it goes on with.
+
+    Its workflows have the versions that they had there, unless it was edited: then it is a version of its own. What the
+    runs hold of its classes names them as the notebook's, `__main__`, and so does what it stores itself.
+    """
+    made, main = sys.modules[module], sys.modules["__main__"]
+    for name, value in vars(made).items():
+        if isinstance(value, type) and value.__module__ == module:
+            value.__module__ = "__main__"
+            if not hasattr(main, name):
+                setattr(main, name, value)
+    if digest_of(Path(made.__file__ or "").read_text("utf-8")) != digest:
+        logger.warning(
+            "%s was edited since it was written from its notebook: its workflows have another version", module
+        )
+        return
+    for name, version in versions.items():
+        registry.pin(name, version)
 
 
 def _hidden(name: str) -> bool:

@@ -131,7 +131,7 @@ def use_clock(clock: Clock | None) -> None:
 @contextmanager
 def launched(config: DBOSConfig) -> Iterator[None]:
     """A launched runtime for the length of the block."""
-    DBOS(config=config)
+    DBOS(config={"run_admin_server": False, **config})
     DBOS.launch()
     try:
         yield
@@ -145,6 +145,7 @@ def crash() -> None:
     ambient.set_instance(None)
     if made is not None and made.launched is not None:
         made.launched.kill(lambda _: Crash("the runtime was killed"))
+        made.say_farewell()
 
 
 # -- the sweep over all deaths ---------------------------------------------------------------------------------
@@ -324,7 +325,7 @@ def _recorded(config: DBOSConfig) -> set[tuple[str, int]]:
 
 
 def _launch(config: DBOSConfig) -> None:
-    DBOS(config=config)
+    DBOS(config={"run_admin_server": False, **config})
     try:
         DBOS.launch()
     except BaseException:

@@ -61,6 +61,12 @@ def COPY_ROW(t: Tables) -> Executable:
     return insert(t.attribute_rows).from_select(["workflow_uuid", "attributes"], source)
 
 
+@statement
+def ATTRIBUTES_OF(t: Tables) -> Executable:
+    c = t.status.c
+    return select(c.workflow_uuid, t.attributes).where(t.dialect.among(c.workflow_uuid, "workflow_ids"))
+
+
 # -- transactions ----------------------------------------------------------------------------------------------
 
 
@@ -79,6 +85,12 @@ def copy_attributes(conn: Conn, workflow_id: str, new_id: str) -> None:
     """Give a new workflow the attributes of another; a column of theirs was copied with its row."""
     if conn.tables.layout.attributes == "table":
         conn.run(COPY_ROW, workflow_id=workflow_id, new_id=new_id)
+
+
+def noted_attributes(conn: Conn, workflow_ids: list[str]) -> dict[str, dict[str, Any]]:
+    """What is noted of these workflows."""
+    found = conn.run(ATTRIBUTES_OF, workflow_ids=workflow_ids)
+    return {row.workflow_uuid: attributes_of(row.attributes) or {} for row in found}
 
 
 # -- values ----------------------------------------------------------------------------------------------------

@@ -11,13 +11,15 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dbos._engine.attributes import noted_attributes
 from dbos._engine.flow import Flow, Taken
 from dbos._engine.transitions import ADOPT, BURY, CANCEL, CLAIM, CLAIM_PARTITION, CLAIMED, STAMP
 from dbos._kernel.bell import done, queued
 from dbos._kernel.extension import installed
 from dbos._kernel.journal import load
-from dbos._kernel.model import Recorded
+from dbos._kernel.model import WORKFLOW_FAILURE, Recorded
 from dbos._kernel.scope import Caller, Run
+from dbos._kernel.trace import installed_tracer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,6 +138,8 @@ def _sort_out(runtime: Runtime, conn: Conn, rows: list[Row], owner: str, specs: 
     now = runtime.clock.now_ms()
     known = [row.workflow_uuid for row in rows if row.has_journal]
     journals = load(conn, known) if known else {}
+    # Only who traces wants to know who enqueued them.
+    noted = noted_attributes(conn, [row.workflow_uuid for row in rows]) if installed_tracer() is not None else {}
     for row in sorted(rows, key=_turn):
         spec = _code_of(runtime, row, specs)
         most = spec.max_recovery_attempts
@@ -143,12 +147,15 @@ def _sort_out(runtime: Runtime, conn: Conn, rows: list[Row], owner: str, specs: 
             conn.run(BURY, workflow_id=row.workflow_uuid, owner=owner, now=now)
             logger.warning("Workflow %s was started %d times and is dead-lettered", row.workflow_uuid, most + 1)
             claims.ended.append(row.workflow_uuid)
+            told = {"workflow_name": row.name, "workflow_id": row.workflow_uuid}
+            runtime.report(WORKFLOW_FAILURE, row.name, error="MaxRecoveryAttemptsExceeded", **told)
         elif row.workflow_deadline_epoch_ms is not None and row.workflow_deadline_epoch_ms <= now:
             conn.run(CANCEL, workflow_ids=[row.workflow_uuid], now=now)
             claims.ended.append(row.workflow_uuid)
         else:
             _stamp(conn, row, owner, spec)
             run = _run_of(runtime, row, owner, journals.get(row.workflow_uuid, {}))
+            run.carrier = noted.get(row.workflow_uuid, {})
             taken = Claimed(run, spec, row.class_name, row.config_name, row.inputs, row.serialization)
             claims.taken.append(taken)
     return claims
@@ -182,6 +189,7 @@ def _run_of(runtime: Runtime, row: Row, owner: str, journal: dict[int, Recorded]
     run.format = row.serialization
     run.queue = None if row.queue_name is None else (row.queue_name, row.queue_partition_key)
     roles: Any = json.loads(row.authenticated_roles) if row.authenticated_roles else None
+    run.enqueued_ms = row.created_at if row.recovery_attempts <= 1 else None
     run.caller = Caller(row.authenticated_user, tuple(roles) if roles else None, row.assumed_role)
     return run
 

@@ -18,10 +18,10 @@ from sqlalchemy import bindparam, literal_column, or_, select
 from dbos._engine.claim import claim_work
 from dbos._engine.queue import INTERNAL, UNBOUNDED
 from dbos._engine.runtime import ROOM
-from dbos._engine.transitions import FORGET_DEBOUNCES, NEXT_DELAY, PROMOTE
+from dbos._engine.transitions import FORGET_DEBOUNCES, GIVE_BACK, NEXT_DELAY, PROMOTE
 from dbos._engine.workflow import execute_claimed
 from dbos._kernel.bell import DELAYS, done, queued
-from dbos._kernel.job import Short
+from dbos._kernel.job import Short, Tx
 from dbos._kernel.model import ENQUEUED
 from dbos._kernel.plan import perform
 from dbos._kernel.service import Service
@@ -46,6 +46,8 @@ logger = logging.getLogger("dbos")
 BATCH = 100
 # So long after it took something the dispatcher lets more come.
 GATHER_SECONDS = 0.002
+# How long the database may take when claimed work is given back: longer, and it waits for the end of our lease.
+GIVE_BACK_SECONDS = 5
 # Rung when a function or a queue is registered.
 REGISTERED = ("registered", "")
 
@@ -121,20 +123,41 @@ class Dispatcher(Service):
         runtime, most = self.runtime, min(self.runtime.room(), BATCH)
         interval_ms = line.spec.looks_every_ms
         owner = runtime.new_owner()
-        with runtime.new_rows(owner):
-            work = claim_work(runtime, owner, line.spec, most, line.partition)
-            claims = perform(Aside(runtime.store, work, transacts=line.spec.is_limited))
+        begun: list[str] = []
+        try:
+            with runtime.new_rows(owner):
+                work = claim_work(runtime, owner, line.spec, most, line.partition)
+                claims = perform(Aside(runtime.store, work, transacts=line.spec.is_limited))
+            for each in claims.taken:
+                self.begin(each)
+                begun.append(each.run.workflow_id)
+        except BaseException:
+            self._give_back(owner, begun)
+            raise
         line.partition = claims.partition
         line.due_ms = claims.due_ms if interval_ms is None else self.clock.now_ms() + interval_ms
         number = len(claims.taken) + len(claims.ended)
         # What was ended instead of begun has made room again.
         line.is_rung = number >= most or bool(claims.ended) or (number > 0 and line.spec.each is not None)
         self.bell.ring(map(done, claims.ended))
-        for each in claims.taken:
-            self.begin(each)
         if not number:
             self._warn_if_stuck(line)
         return number > 0
+
+    def _give_back(self, owner: str, begun: list[str]) -> None:
+        """Something struck between the claim and the beginning: what did not begin must not wait for our end."""
+        for run in list(self.runtime.runs.values()):
+            if run.owner == owner and run.workflow_id not in begun:
+                self.runtime.leave(run)
+        work = Tx(
+            self.runtime.store.lane,
+            lambda conn: conn.run(GIVE_BACK, owner=owner, begun=begun, now=self.clock.now_ms()),
+            patience_seconds=GIVE_BACK_SECONDS,
+        )
+        try:
+            perform(work)
+        except BaseException as error:  # noqa: BLE001 - what struck is what counts
+            logger.warning("Claimed workflows could not be given back: %r", error)
 
     def _warn_if_stuck(self, line: Line) -> None:
         """Parents that wait for children on their own queue hold the places that those need: nobody can help them."""

@@ -20,6 +20,7 @@ from dbos._engine.dispatch import REGISTERED, Dispatcher, Promoter
 from dbos._engine.ownership import Keeper, living
 from dbos._engine.recovery import recover
 from dbos._engine.runtime import Runtime
+from dbos._engine.watch import LoopWatch
 from dbos._kernel.bell import Bell
 from dbos._kernel.codec import Codec
 from dbos._kernel.ear import ear_for
@@ -80,12 +81,24 @@ class Launched:
     def _on_change(self) -> None:
         self.runtime.bell.ring_here([REGISTERED])
 
+    def drain(self, seconds: float) -> int:
+        """Claim nothing more, let runs finish for so long, and say how many are left.
+
+        The listener still hears who is cancelled and what is awaited, and the keeper keeps the lease.
+        """
+        claiming = [service for service in self.services if not service.serves_to_the_end]
+        for service in claiming:
+            service.stop()
+        # One may be in the middle of a claim, and what it took is among the runs then; but not where the database is away.
+        until = self.runtime.clock.patience() + ORDERLY_END_SECONDS
+        for service in claiming:
+            service.join(max(0.0, until - self.runtime.clock.patience()))
+        return self._let_finish(seconds)
+
     def end(self, completion_timeout_seconds: float = 0) -> None:
         """End in order: let runs finish, hand over what does not, and take everything down."""
-        for service in self.services:
-            if service is not self.keeper:
-                service.stop()
-        self._let_finish(completion_timeout_seconds)
+        if self.drain(completion_timeout_seconds):
+            logger.warning("%d workflows are still running and are handed over", len(self.runtime.runs))
         self._take_down(self.keeper.release)
 
     def kill(self, farewell: Farewell) -> None:
@@ -96,14 +109,14 @@ class Launched:
         self.runtime.close(farewell)
         self._take_down(lambda: None)
 
-    def _let_finish(self, seconds: float) -> None:
+    def _let_finish(self, seconds: float) -> int:
         runtime = self.runtime
         until_ms = runtime.clock.now_ms() + int(seconds * 1000)
-        with runtime.bell.listening(*(("done", workflow_id) for workflow_id in list(runtime.runs))) as waiter:
-            while runtime.runs and runtime.clock.now_ms() < until_ms:
-                waiter.block(runtime.clock, until_ms)
-        if runtime.runs:
-            logger.warning("%d workflows are still running and are handed over", len(runtime.runs))
+        while runtime.runs and runtime.clock.now_ms() < until_ms:
+            with runtime.bell.listening(*(("done", workflow_id) for workflow_id in list(runtime.runs))) as waiter:
+                if runtime.runs:
+                    waiter.block(runtime.clock, until_ms)
+        return len(runtime.runs)
 
     def _take_down(self, last_word: Callable[[], None]) -> None:
         self.registry.on_change.remove(self._on_change)
@@ -135,10 +148,11 @@ def launch(
     registry: Registry,
     looks: Mapping[str, Look],
     more_services: Sequence[Callable[[Runtime], Service]] = (),
+    make_services: Callable[[Runtime], Sequence[Service]] = lambda _: (),
 ) -> Launched:
     """Open the database, become one of the living, take up unfinished work, and start the services.
 
-    `looks` and `more_services` are what the features add.
+    `looks` and `more_services` are what the features add, `make_services` what a configuration asks for.
     """
     with ExitStack() as undo:
         runtime = _open(settings, registry, undo)
@@ -147,7 +161,8 @@ def launch(
         keeper, dispatcher = Keeper(runtime), Dispatcher(runtime)
         keeper.take_lease()
         undo.callback(keeper.release)
-        services = [ear_for(runtime), keeper, dispatcher, Promoter(runtime), *(make(runtime) for make in more_services)]
+        services = [ear_for(runtime), keeper, dispatcher, Promoter(runtime), LoopWatch(runtime)]
+        services += [*(make(runtime) for make in more_services), *make_services(runtime)]
         launched = Launched(runtime, registry, services, keeper)
         registry.on_change.append(launched._on_change)  # noqa: SLF001 - its own
         undo.callback(registry.on_change.remove, launched._on_change)  # noqa: SLF001 - its own

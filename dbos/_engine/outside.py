@@ -8,28 +8,29 @@ only lists has one connection and no thread. What it rings, it tells other proce
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from sqlalchemy import inspect
+from sqlalchemy.exc import OperationalError
 
 from dbos._engine.ownership import database_now_ms
 from dbos._kernel.bell import Bell
 from dbos._kernel.codec import Codec
 from dbos._kernel.ear import ear_for
+from dbos._kernel.forks import file_of, refuse_file_of_parent
 from dbos._kernel.herald import announcements
 from dbos._kernel.job import Put
 from dbos._kernel.migrate import is_complete
 from dbos._kernel.plan import Effect, loop_is_running, perform
 from dbos._kernel.scope import Ground
-from dbos._kernel.store import PATIENCE_SECONDS, Store
+from dbos._kernel.store import PATIENCE_SECONDS, ReadOnly, Store
 from dbos.error import DBOSException, DBOSInitializationError, DBOSSchemaError
 
 if TYPE_CHECKING:
-    from sqlalchemy import URL, Engine
+    from sqlalchemy import Engine
 
     from dbos._engine.transaction import Application
     from dbos._kernel.bell import Channel, Look
@@ -58,10 +59,11 @@ class Outside(Ground):
         clock: Clock,
         looks: Mapping[str, Look],
         make_application: Callable[[Store], Application | None] = lambda _: None,
+        read_only: ReadOnly | None = None,
     ) -> None:
         bell = Bell()
         # Only here: the lane tells other processes by itself.
-        store = Store(engine, schema, clock, bell.ring_here, owns_engine=owns_engine)
+        store = Store(engine, schema, clock, bell.ring_here, owns_engine=owns_engine, read_only=read_only)
         super().__init__(store, bell, clock, Codec(serializer), executor_id="", app_version="")
         #: The database of the application's transactions, if we know it: to delete what it recorded of a workflow.
         self.application = make_application(store)
@@ -98,13 +100,14 @@ class Outside(Ground):
     def _open(self) -> None:
         store = self.store
         url = store.engine.url
-        file = _file_of(url)
+        refuse_file_of_parent(url)
+        file = file_of(url)
         if file is not None and not file.exists():  # SQLite would make it
             raise DBOSInitializationError(
                 f"There is no system database {str(file)!r}, and a client makes none. Launch the application once."
             )
         # By the engine, because a connection of ours would put a SQLite file of another kind into WAL mode.
-        with store.engine.connect() as conn:
+        with _explained(file, is_reader=store.read_only is not None), store.engine.connect() as conn:
             if not inspect(conn).has_table("workflow_status", schema=store.tables.schema):
                 where = f" in schema {store.schema!r}" if store.tables.schema else ""
                 raise DBOSSchemaError(
@@ -157,6 +160,22 @@ class Outside(Ground):
             perform(job)
 
 
+@contextmanager
+def _explained(file: Path | None, *, is_reader: bool) -> Iterator[None]:
+    """Say what can be done about a SQLite file that cannot be opened for reading."""
+    try:
+        yield
+    except OperationalError as error:
+        if file is None or not is_reader:
+            raise
+        raise DBOSInitializationError(
+            f"The file {str(file)!r} cannot be read: {error.orig}. A file in WAL mode is read through its neighbours "
+            f"{file.name}-wal and {file.name}-shm, which are there while an application has it open, and otherwise made: "
+            "get the right to read them, or to write into the folder; or copy the file with its -wal beside it and read "
+            "the copy. If nobody writes to it at all, add ?immutable=1 to the URL."
+        ) from None
+
+
 class Connect(Effect[None]):
     """Connect a client that is not connected, or look again at what it is connected to."""
 
@@ -170,13 +189,6 @@ class Connect(Effect[None]):
 
     async def wait(self) -> None:
         await self.ground.store.readers.call(self.ground.connect)
-
-
-def _file_of(url: URL) -> Path | None:
-    if url.get_backend_name() != "sqlite" or not url.database:
-        return None
-    is_uri = url.database.startswith("file:")
-    return Path(url2pathname(urlsplit(url.database).path) if is_uri else url.database)
 
 
 def farewell(_: bool) -> BaseException:

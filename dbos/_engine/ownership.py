@@ -24,7 +24,7 @@ from dbos._engine.transitions import CANCEL_EXPIRED, REQUEUE_OWNED
 from dbos._engine.workflow import DEADLINES
 from dbos._kernel.bell import done, queued, stop
 from dbos._kernel.job import Tx
-from dbos._kernel.model import INTERNAL_QUEUE
+from dbos._kernel.model import INTERNAL_QUEUE, UNRESPONSIVE
 from dbos._kernel.plan import perform
 from dbos._kernel.service import Service
 from dbos._kernel.statement import statement
@@ -76,6 +76,7 @@ class Keeper(Service):
     """Renews the lease, takes over from the dead, and cancels what is past its deadline."""
 
     name = "keeper"
+    serves_to_the_end = True
 
     def __init__(self, runtime: Runtime) -> None:
         super().__init__(runtime.bell, runtime.clock)
@@ -154,19 +155,23 @@ class Keeper(Service):
             lambda conn: (database_now_ms(conn) or self.clock.now_ms(), conn.run(OTHER_LEASES, owner=owner))
         )
         for lease in leases:
-            if lease.expires_at <= now_ms or is_dead(lease):
-                self._bury(lease.owner_id)
+            if (lease.expires_at <= now_ms or is_dead(lease)) and self._bury(lease.owner_id):
+                facts = {"executor_id": lease.executor_id, "application_version": lease.application_version}
+                self.runtime.report(UNRESPONSIVE, lease.executor_id, host=lease.host.partition("|")[0], **facts)
 
-    def _bury(self, owner: str, patience_seconds: float | None = None) -> None:
-        def work(conn: Conn) -> list[Row]:
+    def _bury(self, owner: str, patience_seconds: float | None = None) -> bool:
+        """End a lease and free what it held; False: somebody else was faster."""
+
+        def work(conn: Conn) -> list[Row] | None:
             if not conn.run(END_LEASE, owner=owner):
-                return []  # somebody else was faster
+                return None
             return conn.run(REQUEUE_OWNED, owner_id=owner, now=self.clock.now_ms())
 
         freed = perform(Tx(self.runtime.store.lane, work, patience_seconds=patience_seconds))
         if freed:
             logger.info("%d workflows of a process that is gone wait to be taken up", len(freed))
             self.bell.ring([queued(name or INTERNAL_QUEUE) for name in {row.queue_name for row in freed}])
+        return freed is not None
 
     # -- deadlines ---------------------------------------------------------------------------------------------
 

@@ -73,6 +73,8 @@ class Registry:
         self.scheduled: dict[str, Scheduled] = {}
         #: The queues that this process serves besides the internal one; None: all that it knows.
         self.listened: frozenset[str] | None = None
+        #: Who is told of alerts.
+        self.alert_handler: Callable[[str, str, dict[str, str]], Any] | None = None
         #: The user's databases that keep records of transactions.
         self.datasources: list[Apart] = []
         self.on_change: list[Callable[[], None]] = []
@@ -87,6 +89,7 @@ class Registry:
             self.versions.clear()
             self.datasources.clear()
             self.listened = None
+            self.alert_handler = None
 
     def add(self, kind: Kind, spec: WorkflowSpec) -> None:
         """Register a function. For a step or transaction, `spec` is the hidden workflow that runs it alone."""

@@ -13,7 +13,7 @@ import contextvars
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
@@ -28,12 +28,15 @@ from dbos._kernel.model import Recorded
 from dbos._kernel.plan import arun, run
 from dbos._kernel.scope import CALLER, NO_OPTIONS, OPTIONS, Run
 from dbos._kernel.statement import statement
-from dbos.error import DBOSNonExistentWorkflowError, DBOSUnexpectedStepError
+from dbos.error import DBOSException, DBOSNonExistentWorkflowError, DBOSUnexpectedStepError
 
 if TYPE_CHECKING:
     from sqlalchemy.sql.expression import Executable
 
+    from dbos._engine.registry import Registry
+    from dbos._kernel.codec import Codec
     from dbos._kernel.schema import Tables
+    from dbos._kernel.scope import Ground
     from dbos._kernel.statement import Conn, Row
     from dbos._kernel.store import Store
 
@@ -152,24 +155,36 @@ class _Future(Clock):
         return FAR_AWAY_MS
 
 
+class Archive(NamedTuple):
+    """Where records are read from, and by which code and codec they are understood."""
+
+    #: The runtime, or a client of any database.
+    ground: Ground
+    registry: Registry
+    codec: Codec
+
+
 class Stage(Runtime):
     """A runtime on which nothing can be done."""
 
     is_rehearsal = True
 
-    def __init__(self, real: Runtime) -> None:
+    def __init__(self, archive: Archive) -> None:
+        real = archive.ground
         store: Any = _Reader(real.store)
         super().__init__(
             store,
             Bell(),
             _Future(),
-            real.codec,
-            real.registry,
+            archive.codec,
+            archive.registry,
             executor_id=real.executor_id,
             app_version=real.app_version,
-            app_id=real.app_id,
         )
-        self.application, self.registered_queues = real.application, real.registered_queues
+        # A client knows neither an application's name nor its queues; its database of transactions it may know.
+        self.application = getattr(real, "application", None)
+        if isinstance(real, Runtime):
+            self.app_id, self.registered_queues = real.app_id, real.registered_queues
 
     def leave_threads(self) -> None:
         """End the threads that the code may have had started."""
@@ -181,25 +196,33 @@ class Stage(Runtime):
             raise EndOfRecord("wait")
 
 
-def rehearse(runtime: Runtime, workflow_id: str, code: Callable[..., Any] | None = None) -> Rehearsal:
-    """Rehearse the code of a workflow, or other code, on what it has recorded."""
-    stage = Stage(runtime)
+def rehearse(
+    archive: Archive,
+    workflow_id: str,
+    code: Callable[..., Any] | None = None,
+    *,
+    before: int | None = None,
+    outputs: Mapping[int, Any] | None = None,
+) -> Rehearsal:
+    """Rehearse the code of a workflow, or other code, on what it has recorded, or on what a fork would keep of that."""
+    stage = Stage(archive)
     try:
-        script = read(runtime, [workflow_id]).get(workflow_id)
+        script = read(archive, [workflow_id]).get(workflow_id)
         if script is None:
             raise DBOSNonExistentWorkflowError("target", workflow_id)
+        script = _kept(archive, script, before, outputs or {})
         return Performance(stage, script, code).give().said
     finally:
         stage.leave_threads()
 
 
-def rehearse_all(runtime: Runtime, workflow_ids: list[str]) -> list[Rehearsal]:
+def rehearse_all(archive: Archive, workflow_ids: list[str]) -> list[Rehearsal]:
     """Rehearse the present code of many workflows. What cannot be rehearsed has that for its difference."""
-    stage, made, endless = Stage(runtime), list[Rehearsal](), 0
+    stage, made, endless = Stage(archive), list[Rehearsal](), 0
     try:
         for start in range(0, len(workflow_ids), PAGE):
             page = workflow_ids[start : start + PAGE]
-            scripts = read(runtime, page)
+            scripts = read(archive, page)
             for workflow_id in page:
                 if endless >= MOST_ENDLESS:
                     made.append(_untried(workflow_id, f"not tried: {MOST_ENDLESS} others took too long"))
@@ -229,7 +252,7 @@ class Script(NamedTuple):
     journal: dict[int, Recorded]
 
 
-def read(runtime: Runtime, workflow_ids: list[str]) -> dict[str, Script]:
+def read(archive: Archive, workflow_ids: list[str]) -> dict[str, Script]:
     """The scripts of those of these workflows that are there."""
 
     def work(conn: Conn) -> dict[str, Script]:
@@ -237,8 +260,22 @@ def read(runtime: Runtime, workflow_ids: list[str]) -> dict[str, Script]:
         rows = conn.run(STORED, workflow_ids=workflow_ids)
         return {row.workflow_uuid: Script(row, journals[row.workflow_uuid]) for row in rows}
 
-    found: dict[str, Script] = runtime.store.read(work)
+    found: dict[str, Script] = archive.ground.store.read(work)
     return found
+
+
+def _kept(archive: Archive, script: Script, before: int | None, outputs: Mapping[int, Any]) -> Script:
+    """The script of a fork: what is recorded before a step, with other outputs."""
+    serializer = archive.codec.default
+    kept = {step_id: each for step_id, each in script.journal.items() if before is None or step_id < before}
+    for step_id, value in outputs.items():
+        if step_id not in kept:
+            raise DBOSException(
+                f"there is no step {step_id} among those that are kept, so its output cannot be replaced"
+            )
+        text = archive.codec.encode(value, serializer, f"the output of step {step_id}")
+        kept[step_id] = kept[step_id]._replace(output=text, error=None, child_id=None, serialization=serializer.name())
+    return Script(script.row, kept)
 
 
 class Performance:

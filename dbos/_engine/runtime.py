@@ -17,10 +17,12 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
+from dbos._engine.executors import Executors
 from dbos._engine.queue import INTERNAL, QueueSpec
 from dbos._engine.transitions import OWNER_ID_LENGTH
 from dbos._kernel.bell import stop
 from dbos._kernel.extension import installed
+from dbos._kernel.forks import watch_forks
 from dbos._kernel.plan import Effect, arun, loop_is_running, run
 from dbos._kernel.pool import Pool
 from dbos._kernel.scope import HERE, Awaited, Ground, Here, Run
@@ -71,9 +73,14 @@ class Runtime(Ground):
         self.owner_id = uuid.uuid4().hex[:OWNER_ID_LENGTH]
         self.pool = Pool("dbos-executor", max_threads)
         self.loop = BackgroundLoop()
+        self.executors = Executors()
         #: Where transactions run; set at launch.
         self.application: Application | None = None
         self.runs: dict[str, Run] = {}
+        #: Told of what somebody may want to know of: a rule, whom it is about, and facts.
+        self.witnesses: list[Callable[[str, str, dict[str, str]], None]] = []
+        #: Functions that are scheduled in the code do not fire any more: other code is about to take over.
+        self.is_deactivated = False
         #: Owners under which rows may be committed already whose runs are not among `runs` yet.
         self.beginning: set[str] = set()
         #: The queues that are registered in the database, as last seen.
@@ -84,6 +91,14 @@ class Runtime(Ground):
         self._claims_lock = threading.Lock()
         # Tasks are referenced weakly by their loop; a workflow must not be collected while it waits.
         self._tasks: set[asyncio.Task[Any]] = set()
+        watch_forks(self)
+
+    def after_fork(self) -> None:
+        self._claims_lock, self.loop = threading.Lock(), BackgroundLoop()
+        self.loop.close()
+        self.registry.on_change.clear()
+        for each in self.runs.values():
+            each.doubt()  # no step may begin on what was known a moment ago
 
     def new_owner(self) -> str:
         """The right under which one execution, or one batch of them, writes."""
@@ -130,6 +145,14 @@ class Runtime(Ground):
         if self.runs.get(run.workflow_id) is run:
             del self.runs[run.workflow_id]
         self.made_room()
+
+    def report(self, rule: str, subject: str, **facts: str) -> None:
+        """Something happened that somebody may want to know of."""
+        for each in self.witnesses:
+            try:
+                each(rule, subject, facts)
+            except Exception:
+                logger.exception("Nobody could be told of %s of %s", rule, subject)
 
     def versions(self) -> list[str]:
         """The versions of the code that are served here."""
@@ -200,6 +223,7 @@ class Runtime(Ground):
         if self.application is not None:
             self.application.close()
         self.bell.wake_all()
+        self.executors.close()
         self.loop.close()
         self.pool.close()
 
@@ -209,6 +233,8 @@ class BackgroundLoop:
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
+        #: None until there is something to run.
+        self.thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._closed = False
 
@@ -228,9 +254,9 @@ class BackgroundLoop:
     def close(self) -> None:
         with self._lock:
             # Once: a second stop would cut short the farewell of the tasks, or meet a loop that is closed.
-            if self._loop is not None and not self._closed:
+            was_closed, self._closed = self._closed, True
+            if self._loop is not None and not was_closed:
                 self._loop.call_soon_threadsafe(self._loop.stop)
-            self._closed = True
 
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:
@@ -238,13 +264,18 @@ class BackgroundLoop:
                 raise DBOSException("DBOS was destroyed; launch it again")
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._serve, args=(self._loop,), name="dbos-loop", daemon=True).start()
+                self.thread = threading.Thread(target=self._serve, args=(self._loop,), name="dbos-loop", daemon=True)
+                self.thread.start()
             return self._loop
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
         try:
-            loop.run_forever()
+            while not self._closed:
+                try:
+                    loop.run_forever()
+                except BaseException as error:  # noqa: BLE001 - of one task; those of other workflows go on
+                    logger.warning("A task on the loop of workflows raised %r", error)
         finally:
             for task in asyncio.all_tasks(loop):
                 task.cancel()

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam as bind
-from sqlalchemy import case, desc, func, or_, select, update
+from sqlalchemy import case, desc, func, null, or_, select, update
 
 from dbos._engine.row import Order, row_of
 from dbos._kernel.cron import Cron, zone_of
@@ -38,6 +38,9 @@ CHANGED = ("schedule", "")
 def SCHEDULES(t: Tables) -> Executable:
     """All schedules, by name."""
     c, origin = t.schedules.c, t.schedule_origins.c
+    if not t.layout.own:  # nobody has noted there when a schedule was made
+        columns = [column for column in c if column.name != "application_name"]
+        return select(*columns, null().label("counts_from")).order_by(c.schedule_name)
     joined = t.schedules.outerjoin(t.schedule_origins, origin.schedule_id == c.schedule_id)
     columns = [column for column in c if column.name != "application_name"]
     return select(*columns, origin.counts_from).select_from(joined).order_by(c.schedule_name)

@@ -226,7 +226,7 @@ class Scheduler(Service):
     # -- what is watched ---------------------------------------------------------------------------------------
 
     def _watch_functions(self, now: datetime) -> None:
-        known = self.runtime.registry.scheduled
+        known = {} if self.runtime.is_deactivated else self.runtime.registry.scheduled
         for name, scheduled in list(known.items()):
             watch = self._coded.get(name)
             if watch is None or watch.scheduled is not scheduled:

@@ -10,19 +10,22 @@ import inspect
 import logging
 import math
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from dbos._engine.away import away
 from dbos._engine.bounds import within
 from dbos._engine.runtime import Call
 from dbos._kernel.extension import guarded
 from dbos._kernel.journal import recorded, refuse_in_transaction
 from dbos._kernel.scope import StepStatus
-from dbos._kernel.trace import span
+from dbos._kernel.trace import happened, span
 from dbos._kernel.waiting import nothing, wait_until
 from dbos.error import DBOSException, DBOSMaxStepRetriesExceeded
 
 if TYPE_CHECKING:
+    from dbos._engine.executors import ExecutorSource
     from dbos._kernel.scope import Here
 
 logger = logging.getLogger("dbos")
@@ -45,6 +48,7 @@ class StepOptions(TypedDict, total=False):
     should_retry: ShouldRetry | None
     timeout_seconds: float | None
     preemptible: bool
+    executor: ExecutorSource | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +62,13 @@ class StepSpec:
     backoff_rate: float = 2.0
     #: Whether an exception is worth another attempt; otherwise it is what the step came to.
     should_retry: ShouldRetry | None = None
-    #: How long an attempt may take. This and the next are for async functions only: nothing else can be interrupted.
+    #: How long an attempt may take. This and the next are for async functions, and on executors: nothing else can be
+    #: interrupted.
     timeout_seconds: float | None = None
-    #: Ends at once when its workflow is cancelled or taken over.
+    #: Ends at once when its workflow is cancelled or taken over, as it always does on an executor.
     preemptible: bool = False
+    #: Where it runs instead of here.
+    executor: ExecutorSource | None = None
 
     def __post_init__(self) -> None:
         if self.max_attempts < 1:
@@ -76,15 +83,26 @@ class StepSpec:
             raise DBOSException(
                 f"Step {self.name} has timeout_seconds={seconds}. Timeouts must be positive and finite."
             )
+        if self.executor is not None and not (isinstance(self.executor, Executor) or callable(self.executor)):
+            raise DBOSException(
+                f"The executor of step {self.name} must be a concurrent.futures.Executor or a function that makes one, "
+                f"not {self.executor!r}"
+            )
         if inspect.iscoroutinefunction(fn):
+            return self
+        if inspect.iscoroutinefunction(self.should_retry):
+            raise DBOSException(f"Step {self.name} is sync but should_retry is async")
+        if self.executor is not None:
             return self
         if seconds is not None:
             raise DBOSException(f"Step {self.name} is sync: timeout_seconds is only supported for async steps")
         if self.preemptible:
             raise DBOSException(f"Step {self.name} is sync: preemptible=True is only supported for async steps")
-        if inspect.iscoroutinefunction(self.should_retry):
-            raise DBOSException(f"Step {self.name} is sync but should_retry is async")
         return self
+
+    def is_awaited(self, fn: Callable[..., Any]) -> bool:
+        """Whether async code awaits this function, instead of giving it a thread."""
+        return self.executor is not None or inspect.iscoroutinefunction(fn)
 
     def wait_seconds(self, failures: int) -> float:
         """How long to wait after so many failed attempts."""
@@ -121,13 +139,14 @@ async def perform_step(
     refuse_in_transaction(here, spec.name)
 
     async def body(inside: Here) -> Any:
-        assert inside.run is not None
-        with span(spec.name, "step", inside.run):
-            if not spec.retries_allowed:
-                return await Call(inside, _as_called(inside, spec, fn), args, kwargs, is_async=is_async)
-            return await _attempts(here, inside, spec, fn, args, kwargs, is_async=is_async)
+        if not spec.retries_allowed:
+            called = _as_called(inside, spec, fn, is_async=is_async)
+            return await Call(inside, called, args, kwargs, is_async=is_async)
+        return await _attempts(here, inside, spec, fn, args, kwargs, is_async=is_async)
 
-    return await recorded(here, spec.name, body, step_id=step_id)
+    assert here.run is not None
+    with span(spec.name, "step", here.run):
+        return await recorded(here, spec.name, body, step_id=step_id)
 
 
 async def _attempts(
@@ -149,9 +168,10 @@ async def _attempts(
             await wait_until(here, nothing, until_ms=until_ms)
         place = inside.within(StepStatus(inside.step.step_id, attempt, spec.max_attempts))
         try:
-            return await Call(place, _as_called(place, spec, fn), args, kwargs, is_async=is_async)
+            return await Call(place, _as_called(place, spec, fn, is_async=is_async), args, kwargs, is_async=is_async)
         except Exception as error:
             errors.append(error)
+            happened(f"Step attempt {attempt + 1} failed", error=error)
             if spec.should_retry is not None:
                 asks_async = is_async and inspect.iscoroutinefunction(spec.should_retry)
                 if not await Call(place, spec.should_retry, (error,), {}, is_async=asks_async):
@@ -160,11 +180,13 @@ async def _attempts(
     raise DBOSMaxStepRetriesExceeded(spec.name, spec.max_attempts, errors) from errors[-1]
 
 
-def _as_called(here: Here, spec: StepSpec, fn: Callable[..., Any]) -> Callable[..., Any]:
-    """The function as it is called: seen by who observes the run, and watched over if it has bounds."""
+def _as_called(here: Here, spec: StepSpec, fn: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:
+    """The function as it is called: somewhere else if it has an executor, seen by who observes, within its bounds."""
+    if spec.executor is not None:
+        fn = away(here, spec.name, fn, spec.executor, spec.timeout_seconds, is_async=is_async)
     if here.run is not None and here.run.observer is not None and here.step is not None:
         observer, step_id = here.run.observer, here.step.step_id
         fn = guarded("An observer of steps", lambda: observer.attempt(step_id, spec.name, fn), fn)
-    if spec.timeout_seconds is None and not spec.preemptible:
+    if spec.executor is not None or (spec.timeout_seconds is None and not spec.preemptible):
         return fn
     return within(here, spec.name, fn, timeout_seconds=spec.timeout_seconds, preemptible=spec.preemptible)

@@ -42,12 +42,12 @@ from dbos._kernel.plan import Effect
 from dbos._kernel.scope import HERE, StepStatus
 from dbos._kernel.statement import statement
 from dbos._kernel.store import dialect_of
-from dbos._kernel.trace import span
+from dbos._kernel.trace import happened, span
 from dbos._kernel.waiting import nothing, wait_until
 from dbos.error import DBOSMisuseError
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
     from sqlalchemy.orm import Session
     from sqlalchemy.sql.expression import Executable
 
@@ -112,15 +112,29 @@ class Application:
         if not self.is_system:
             make_table(self.engine, self.outputs)
 
-    def forget(self, workflow_ids: list[str], from_step: int) -> None:
-        """Delete the records of these workflows' transactions, from a step on."""
+    def forget(self, workflow_ids: list[str], from_step: int, before_ms: int | None = None) -> None:
+        """Delete the records of these workflows' transactions, from a step on; or only those that are so old."""
         c = self.outputs.c
+        age = () if before_ms is None else (c.created_at < before_ms,)
         with self.engine.begin() as conn:
-            if not self._prepared and not inspect(conn).has_table(self.outputs.name, schema=self.outputs.schema):
-                return  # a client's, of an application that has no transactions
+            if not self._has_outputs(conn):
+                return
             for first in range(0, len(workflow_ids), 1000):  # a statement has room for so many parameters, and more
                 some = workflow_ids[first : first + 1000]
-                conn.execute(self.outputs.delete().where(c.workflow_uuid.in_(some), c.function_id >= from_step))
+                conn.execute(self.outputs.delete().where(c.workflow_uuid.in_(some), c.function_id >= from_step, *age))
+
+    def recorded_ids(self, after: str, before_ms: int) -> list[str]:
+        """The next workflows, by id, of which something is recorded that is so old."""
+        c = self.outputs.c
+        query = select(c.workflow_uuid).distinct().where(c.workflow_uuid > after, c.created_at < before_ms)
+        with self.engine.connect() as conn:
+            if not self._has_outputs(conn):
+                return []
+            return list(conn.execute(query.order_by(c.workflow_uuid).limit(1000)).scalars())
+
+    def _has_outputs(self, conn: Connection) -> bool:
+        """A client may know the database of an application that has no transactions."""
+        return self._prepared or inspect(conn).has_table(self.outputs.name, schema=self.outputs.schema)
 
     def close(self) -> None:
         if self.owns_engine:
@@ -205,10 +219,14 @@ class Forget(Effect[None]):
 def databases_apart(ground: Ground) -> list[Apart]:
     """The databases besides the system's that have records of workflows, as far as they are known here."""
     databases: list[Apart] = list(ground.registry.datasources) if isinstance(ground, Runtime) else []
+    application = application_apart(ground)
+    return databases if application is None else [*databases, application]
+
+
+def application_apart(ground: Ground) -> Application | None:
+    """The database of transactions, where that is another one than the system's and known here."""
     application = ground.application if isinstance(ground, Runtime | Outside) else None
-    if application is not None and not application.is_system:
-        databases.append(application)
-    return databases
+    return None if application is None or application.is_system else application
 
 
 class _Refused(Exception):  # noqa: N818 - never leaves this file
@@ -324,8 +342,21 @@ async def perform_transaction(
     here: Here, spec: TransactionSpec, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Run the function as a transaction step of the workflow whose body this is."""
-    run, runtime = here.run, here.ground
-    assert run is not None
+    assert here.run is not None
+    with span(spec.name, "transaction", here.run):
+        return await _as_step(here, here.run, spec, fn, args, kwargs)
+
+
+async def _as_step(
+    here: Here,
+    run: Run,
+    spec: TransactionSpec,
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Do it as a step, or answer it from its record."""
+    runtime = here.ground
     assert isinstance(runtime, Runtime)
     application = runtime.application
     if application is None:
@@ -336,19 +367,18 @@ async def perform_transaction(
         return answer(run, found)
     await ensure_running(run)
     effect = Transact(application, here.within(StepStatus(step_id)), spec, fn, args, kwargs)
-    with span(spec.name, "transaction", run):
-        try:
-            output = await insist(here, effect, application.dialect, spec.name)
-        except _Refused:
-            await explain_refusal(run, effect.entry(""))
-            raise
-        except Exception as error:
-            text = runtime.codec.encode_error(error, runtime.codec.default)
-            name = runtime.codec.default.name()
-            await commit(
-                here, record(run, step_id, spec.name, error=text, serialization=name, started_ms=effect.started_ms)
-            )
-            raise
+    try:
+        output = await insist(here, effect, application.dialect, spec.name)
+    except _Refused:
+        await explain_refusal(run, effect.entry(""))
+        raise
+    except Exception as error:
+        text = runtime.codec.encode_error(error, runtime.codec.default)
+        name = runtime.codec.default.name()
+        await commit(
+            here, record(run, step_id, spec.name, error=text, serialization=name, started_ms=effect.started_ms)
+        )
+        raise
     if application.is_system:
         run.confirm()
     else:
@@ -366,6 +396,7 @@ async def insist(here: Here | None, attempt: Effect[T], dialect: Dialect, name: 
             if not dialect.is_transient(error):
                 raise
             logger.info("Transaction %s is repeated: %s", name, error.orig)
+            happened("Transaction Failure", retry_wait_seconds=wait_ms / 1000)
         until_ms = clock.now_ms() + int(wait_ms)
         if here is None:
             await Wait(Waiter(), clock, until_ms)

@@ -29,6 +29,7 @@ from sqlalchemy import (
     exists,
     func,
     literal_column,
+    not_,
     null,
     or_,
     select,
@@ -311,6 +312,20 @@ def REQUEUE_OWNED(t: Tables) -> Executable:
         .values(_requeued(t))
         .where(has_status(t, PENDING), owner_id(t) == bindparam("owner_id"))
         .returning(t.status.c.workflow_uuid, t.status.c.queue_name)
+    )
+
+
+@statement
+def GIVE_BACK(t: Tables) -> Executable:
+    """Put back what was claimed under this right and did not begin."""
+    c = t.status.c
+    return (
+        update(t.status)
+        .values(_requeued(t))
+        .where(
+            has_status(t, PENDING), c.owner_xid == bindparam("owner"), not_(t.dialect.among(c.workflow_uuid, "begun"))
+        )
+        .returning(c.workflow_uuid)
     )
 
 

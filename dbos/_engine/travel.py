@@ -25,8 +25,7 @@ from dbos._kernel.scope import HERE, StepStatus
 from dbos.error import DBOSException, DBOSNonExistentWorkflowError
 
 if TYPE_CHECKING:
-    from dbos._engine.rehearsal import Script
-    from dbos._engine.runtime import Runtime
+    from dbos._engine.rehearsal import Archive, Script
     from dbos._kernel.scope import Run
 
 # Waited for in ticks, so that the stop button of a notebook is obeyed.
@@ -102,14 +101,14 @@ class _Arrived(EndOfRecord):
     """The step is reached. Whatever is asked for after that is answered so too."""
 
 
-def travel(runtime: Runtime, workflow_id: str, step_id: int) -> Stop:
+def travel(archive: Archive, workflow_id: str, step_id: int) -> Stop:
     """Play a workflow up to the call of a step, recorded or next, with the code of its version if that is here.
 
     Raises DBOSException where the step cannot be reached, and says why.
     """
     if step_id < 1:
         raise DBOSException(f"Steps are numbered from 1, so there is no step {step_id}.")
-    performance = _performance(runtime, workflow_id)
+    performance = _performance(archive, workflow_id)
     halt = _Halt(performance, step_id)
     performance.record = performance.actor.journal = halt
     performance.code = halt.watched(performance.code)
@@ -124,9 +123,9 @@ def travel(runtime: Runtime, workflow_id: str, step_id: int) -> Stop:
     return halt.stop
 
 
-def replayed(runtime: Runtime, workflow_id: str) -> Replayed:
+def replayed(archive: Archive, workflow_id: str) -> Replayed:
     """Play a workflow on all that it has recorded. Raises DBOSException where code and record differ."""
-    performance = _given(_performance(runtime, workflow_id))
+    performance = _given(_performance(archive, workflow_id))
     said = performance.said
     if said.difference is not None:
         raise DBOSException(f"Workflow {workflow_id} cannot be replayed: {said.difference}.")
@@ -136,11 +135,11 @@ def replayed(runtime: Runtime, workflow_id: str) -> Replayed:
     return Replayed(end, _step_of(end))
 
 
-def _performance(runtime: Runtime, workflow_id: str) -> Performance:
-    script = read(runtime, [workflow_id]).get(workflow_id)
+def _performance(archive: Archive, workflow_id: str) -> Performance:
+    script = read(archive, [workflow_id]).get(workflow_id)
     if script is None:
         raise DBOSNonExistentWorkflowError("target", workflow_id)
-    return Performance(Stage(runtime), script, _own_code(runtime, script))
+    return Performance(Stage(archive), script, _own_code(archive, script))
 
 
 def _given(performance: Performance) -> Performance:
@@ -152,9 +151,9 @@ def _given(performance: Performance) -> Performance:
         stage.leave_threads()
 
 
-def _own_code(runtime: Runtime, script: Script) -> Callable[..., Any] | None:
+def _own_code(archive: Archive, script: Script) -> Callable[..., Any] | None:
     """The code that the workflow began with, where that is told apart and still here; None: the present one."""
-    spec = runtime.registry.versions.get(script.row.application_version)
+    spec = archive.registry.versions.get(script.row.application_version)
     return spec.fn if spec is not None and spec.name == script.row.name else None
 
 

@@ -17,11 +17,11 @@ from dbos._engine.transitions import FINISH
 from dbos._kernel.bell import done
 from dbos._kernel.extension import Observed, guarded, installed, notes_of
 from dbos._kernel.journal import noted, settle
-from dbos._kernel.model import ERROR, SUCCESS
+from dbos._kernel.model import ERROR, SUCCESS, WORKFLOW_FAILURE
 from dbos._kernel.plan import perform
 from dbos._kernel.scope import CALLER, NO_OPTIONS, OPTIONS, Run
 from dbos._kernel.statement import Entry
-from dbos._kernel.trace import span
+from dbos._kernel.trace import failed, span
 from dbos.error import (
     DBOSRuntimeEndedError,
     DBOSWorkflowCancelledError,
@@ -72,6 +72,9 @@ async def execute(
                 return None, ()
             ending, written = await _finish(run, ending, also)
             if ending is not None:
+                if ending.failure is not None:
+                    failed(ending.failure)
+                    _report(runtime, run, ending.failure)
                 runtime.tell(run)
                 for act in run.notes.get(AFTERWARDS, ()):
                     runtime.pool.submit(act, run.workflow_id)
@@ -82,6 +85,12 @@ async def execute(
             guarded("An observer of ends", run.observer.left)
         # Whoever waits in this process waits for this ring, also when the run was refused or interrupted.
         runtime.bell.ring([done(run.workflow_id), *run.frees])
+
+
+def _report(runtime: Runtime, run: Run, failure: BaseException) -> None:
+    # What an error says may be secret; what it is called is not.
+    told = {"workflow_name": run.name, "workflow_id": run.workflow_id, "error": type(failure).__qualname__}
+    runtime.report(WORKFLOW_FAILURE, run.name, **told)
 
 
 async def execute_claimed(runtime: Runtime, claimed: Claimed, *also: Entry) -> tuple[Ending | None, tuple[bool, ...]]:

@@ -5,15 +5,19 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from dbos._engine.registry import Registry
 from dbos._kernel.clock import Clock
 from dbos._kernel.extension import installed
+from dbos._kernel.forks import farewell_of_fork, keep_for_ever
 from dbos._kernel.scope import HERE
 from dbos.error import DBOSException
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dbos._engine.launch import Launched
     from dbos._engine.runtime import Runtime
     from dbos._faces.config import Config
@@ -29,9 +33,17 @@ class Instance:
     def __init__(self, face: object, config: Config) -> None:
         self.face, self.config = face, config
         self.launched: Launched | None = None
+        #: What else is to be ended with it.
+        self.farewells: list[Callable[[], None]] = []
+
+    def say_farewell(self) -> None:
+        while self.farewells:
+            self.farewells.pop()()
 
 
 _instance: Instance | None = None
+# In the child of a fork, until it makes an instance of its own.
+_is_forked = False
 
 
 def instance() -> Instance | None:
@@ -39,8 +51,23 @@ def instance() -> Instance | None:
 
 
 def set_instance(new: Instance | None) -> None:
-    global _instance  # noqa: PLW0603 - the one place that holds it
+    global _instance, _is_forked  # noqa: PLW0603 - the one place that holds it
+    if _is_forked and new is not None:
+        HERE.set(None)  # forked in a workflow: that one goes on in the parent
+        _is_forked = False
     _instance = new
+
+
+def _after_fork() -> None:
+    """In the child there is no runtime: the one that was launched is the parent's."""
+    global _instance, _is_forked
+    if _instance is not None and _instance.launched is not None:
+        keep_for_ever(_instance)
+        _instance, _is_forked = None, True
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 _clock: Clock | None = None
@@ -75,8 +102,17 @@ def runtime() -> Runtime:
     """The launched runtime."""
     _want()
     if _instance is None:
-        raise DBOSException("No DBOS was created yet. Create DBOS(config=...) and launch it first.")
+        raise not_created()
     return _launched(_instance)
+
+
+def not_created() -> BaseException:
+    """The error that there is no instance; in the child of a fork it says why."""
+    return (
+        farewell_of_fork(False)
+        if _is_forked
+        else DBOSException("No DBOS was created yet. Create DBOS(config=...) and launch it first.")
+    )
 
 
 def here() -> Here:
@@ -94,6 +130,8 @@ def patching_here() -> Here:
 
 
 def _want() -> None:
+    if _is_forked:
+        raise farewell_of_fork(False)
     extension = installed()
     if extension is not None and (_instance is None or _instance.launched is None):
         extension.wanted()

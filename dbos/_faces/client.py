@@ -6,27 +6,33 @@ import functools
 import warnings
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar
 
 from dbos._engine import handle, status
 from dbos._engine.handle import Reference, WorkflowHandle, WorkflowHandleAsync
 from dbos._engine.outside import Outside
 from dbos._engine.transaction import Application
+from dbos._faces import repair
 from dbos._faces.ambient import clock
 from dbos._faces.config import engine_for, urls_of
+from dbos._faces.joining import Joining
 from dbos._faces.parts import LOOKS
 from dbos._faces.queue import RegisteredQueue
 from dbos._features import (
+    aggregates,
+    archive,
     attributes,
     control,
     enqueue,
     events,
+    failures,
     fork,
     inspection,
     listing,
     messages,
     notes,
     queues,
+    retention,
     rewind,
     schedules,
     streams,
@@ -34,6 +40,7 @@ from dbos._features import (
 )
 from dbos._kernel.codec import WorkflowSerializationFormat
 from dbos._kernel.plan import Methods, Op, arun, run
+from dbos._kernel.store import ReadOnly
 from dbos.error import DBOSInitializationError
 
 if TYPE_CHECKING:
@@ -101,7 +108,7 @@ def _with_client(
     return method, method_async
 
 
-class DBOSClient:
+class DBOSClient(Joining):
     """The workflows of an application, from a program that runs none of them.
 
     It connects to the system database and makes nothing there: that is the application's business. Everything has a
@@ -125,26 +132,26 @@ class DBOSClient:
         system_database_polling_concurrency: int | None = None,
         observability_query_timeout_sec: float | None = None,
         sys_db_idle_transaction_timeout_sec: float | None = None,
+        read_only: bool = False,
+        statement_timeout_seconds: float | None = None,
     ) -> None:
         """Connect, or with `lazy` at the first call: an error of the address or the database is raised then.
 
+        With `read_only` the database itself is asked to refuse whatever writes (a SQLite file is opened for reading, a
+        role that may only SELECT suffices on Postgres), and operations that would write raise DBOSReadOnlyError before
+        they reach it. Then a statement that takes longer than `statement_timeout_seconds` raises DBOSQueryTimeoutError.
+
         Give `application_database_url` where the application's transactions run in a database of their own, so that
-        `delete_workflow` forgets those too. `database_url` is an older name of it. The parameters after `lazy` are
-        accepted for programs that give them: a client listens when it waits, and polls nothing.
+        `delete_workflow` forgets those too. `database_url` is an older name of it. Those between `lazy` and
+        `read_only` are accepted for programs that give them: a client listens when it waits, and polls nothing.
         """
         if database_url is not None:
             warnings.warn(
                 "DBOSClient(database_url) is deprecated; give system_database_url", DeprecationWarning, stacklevel=2
             )
+        self._read_only = _limits(read_only, statement_timeout_seconds)
         application = database_url or application_database_url
-        application_url: URL | None = None
-        if system_database_url is not None or (application is not None and system_database_engine is None):
-            self._url, application_url = urls_of(system_database_url, application)
-        elif system_database_engine is not None:
-            self._url = system_database_engine.url
-            application_url = None if application is None else urls_of(self._url, application)[1]
-        else:
-            raise DBOSInitializationError("DBOSClient needs the address of a database: give system_database_url")
+        self._url, application_url = _addresses(system_database_url, system_database_engine, application)
 
         def make_application(store: Store) -> Application | None:
             if application_url is None or application_url == self._url:
@@ -153,13 +160,14 @@ class DBOSClient:
 
         pool_size = system_database_pool_size or DEFAULT_POOL_SIZE
         self._ground = Outside(
-            system_database_engine or engine_for(existing(self._url), pool_size=pool_size),
+            system_database_engine or engine_for(existing(self._url, "ro" if read_only else "rw"), pool_size=pool_size),
             owns_engine=system_database_engine is None,
             schema=dbos_system_schema or "dbos",
             serializer=serializer,
             clock=clock(),
             looks=LOOKS,
             make_application=make_application,
+            read_only=self._read_only,
         )
         if not lazy:
             try:
@@ -177,6 +185,11 @@ class DBOSClient:
         A plan, as `Op.methods` takes it; other faces on a client use it too: `await client._here()` in a plan.
         """
         return await self._ground.place()
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether this client refuses to write."""
+        return self._read_only is not None
 
     # -- the end -----------------------------------------------------------------------------------------------
 
@@ -223,6 +236,8 @@ class DBOSClient:
     resume_workflow, resume_workflow_async = control.resume_workflow.methods_as(_here, _handle, _handle_async)
     resume_workflows, resume_workflows_async = control.resume_workflows.methods_as(_here, _handles, _handles_async)
     fork_workflow, fork_workflow_async = fork.fork_workflow.methods_as(_here, _handle, _handle_async)
+    fork_from_failure, fork_from_failure_async = fork.fork_from_failure.methods_as(_here, _handle, _handle_async)
+    repair_workflows, repair_workflows_async = repair.repair_workflows.methods(_here)
     delete_workflow, delete_workflow_async = control.delete_workflow.methods(_here)
     delete_workflows, delete_workflows_async = control.delete_workflows.methods(_here)
     set_workflow_delay, set_workflow_delay_async = control.set_workflow_delay.methods(_here)
@@ -269,11 +284,23 @@ class DBOSClient:
     list_messages, list_messages_async = inspection.list_messages.methods(_here)
     list_events, list_events_async = inspection.list_events.methods(_here)
     list_stream_entries, list_stream_entries_async = inspection.list_stream_entries.methods(_here)
+    list_failures, list_failures_async = failures.list_failures.methods(_here)
     list_backlogs, list_backlogs_async = inspection.list_backlogs.methods(_here)
     count_by_version, count_by_version_async = inspection.count_by_version.methods(_here)
     list_fire_times, list_fire_times_async = inspection.list_fire_times.methods(_here)
 
     assign_application_version, assign_application_version_async = versions.assign_application_version.methods(_here)
+
+    # Counting
+    get_workflow_aggregates, get_workflow_aggregates_async = aggregates.get_workflow_aggregates.methods(_here)
+    get_metrics, get_metrics_async = aggregates.get_metrics.methods(_here)
+    get_workflow_rates, get_workflow_rates_async = aggregates.get_workflow_rates.methods(_here)
+
+    # Keeping and tidying up
+    export_workflows, export_workflows_async = archive.export_workflows.methods(_here)
+    import_workflows, import_workflows_async = archive.import_workflows.methods(_here)
+    garbage_collect, garbage_collect_async = retention.garbage_collect.methods(_here)
+    global_timeout, global_timeout_async = retention.global_timeout.methods(_here)
 
     # What an extension keeps of runs
     list_notes, list_notes_async = notes.list_notes.methods(_here)
@@ -388,8 +415,27 @@ class DBOSClient:
         return await arun(first())
 
 
-def existing(url: URL) -> URL:
+def _limits(read_only: bool, statement_timeout_seconds: float | None) -> ReadOnly | None:
+    """What a client is kept from, if it is."""
+    if statement_timeout_seconds is not None and not (read_only and statement_timeout_seconds > 0):
+        raise DBOSInitializationError(
+            "statement_timeout_seconds is a number above 0, for a client with read_only=True: a write that was given up "
+            "may have happened"
+        )
+    return ReadOnly(statement_timeout_seconds) if read_only else None
+
+
+def _addresses(system: str | None, engine: Engine | None, application: str | None) -> tuple[URL, URL | None]:
+    """The addresses of the system database and, if it is known, of that of the application's transactions."""
+    if system is not None or (application is not None and engine is None):
+        return urls_of(system, application)
+    if engine is None:
+        raise DBOSInitializationError("DBOSClient needs the address of a database: give system_database_url")
+    return engine.url, None if application is None else urls_of(engine.url, application)[1]
+
+
+def existing(url: URL, mode: Literal["ro", "rw"] = "rw") -> URL:
     """The URL of a database that is not to be made: SQLite makes any file that it is not told to find."""
     if url.get_backend_name() != "sqlite" or url.database is None or url.database.startswith("file:"):
         return url
-    return url.set(database=Path(url.database).absolute().as_uri(), query={**url.query, "mode": "rw", "uri": "true"})
+    return url.set(database=Path(url.database).absolute().as_uri(), query={**url.query, "mode": mode, "uri": "true"})

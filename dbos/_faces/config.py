@@ -13,12 +13,17 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
 from dbos._engine.transaction import Application
+from dbos._features.alerts import Alarm, AlertRules, rules_of
+from dbos._hooks import telemetry
+from dbos._hooks.admin import AdminServer, AdminSettings, settings_of
 from dbos._kernel.codec import Serializer
 from dbos.error import DBOSInitializationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from dbos._engine.runtime import Runtime
+    from dbos._kernel.service import Service
     from dbos._kernel.store import Store
 
 # Names that fit every place a name is put: a file, a database, a service.
@@ -59,15 +64,35 @@ class DBOSConfig(TypedDict, total=False):
     enable_patching: bool | None
     #: How values are stored. Default: pickle.
     serializer: Serializer | None
+    #: How much is logged, from DEBUG to CRITICAL; for the console, and for collectors, where they differ. Default: INFO.
     log_level: str | None
     console_log_level: str | None
     otlp_log_level: str | None
+    #: Make OpenTelemetry spans of workflows and steps, and give log records their ids. Default: False.
     enable_otlp: bool | None
+    #: The OTLP collectors (over HTTP) that spans and log records are sent to. A provider of the program's own goes first.
     otlp_traces_endpoints: list[str] | None
     otlp_logs_endpoints: list[str] | None
+    #: Attributes of all spans and log records.
     otlp_attributes: dict[str, str] | None
+    #: Whether spans of what failed say what the error says, and not only its type. Default: True.
+    otlp_error_messages: bool | None
+    #: How attributes are named: "legacy" (`operationUUID`) or "semconv" (`dbos.operation.workflow_id`).
+    otel_attribute_format: str | None
+    #: Whether the runtime can be looked at and controlled over HTTP, from this machine. Default: True.
     run_admin_server: bool | None
+    #: Where the admin server listens. Default: 3001; 0: any free port.
     admin_port: int | None
+    #: The address on which it listens. Default: "127.0.0.1"; one that other machines reach needs a token.
+    admin_host: str | None
+    #: What its clients must send as `Authorization: Bearer ...`. Default: $DBOS_ADMIN_TOKEN.
+    admin_token: str | None
+    #: When to tell `@DBOS.alert_handler`, or the log: so many failures of one workflow within a minute (default 1), the
+    #: next workflow of a queue waits for so many seconds (default 300), another process is gone (default True). 0 or
+    #: False: never. Without a handler nothing is looked at unless one of these is set.
+    alert_failures: int | None
+    alert_queue_sec: float | None
+    alert_unresponsive: bool | None
     #: Accepted, and not used: there is no external service to connect to.
     conductor_key: str | None
     conductor_url: str | None
@@ -96,6 +121,9 @@ class Config:
         self.serializer: Serializer | None = self.given.get("serializer")
         self.max_threads: int | None = self.given.get("max_executor_threads")
         self.log_level: str = str(self.given.get("console_log_level") or self.given.get("log_level") or "INFO").upper()
+        self.admin: AdminSettings | None = settings_of(self.given)
+        self.alerts: AlertRules | None = rules_of(self.given)
+        self.telemetry: telemetry.TelemetrySettings | None = telemetry.settings_of(self.given)
         self._check()
 
     def __repr__(self) -> str:
@@ -124,6 +152,14 @@ class Config:
             return Application(self.engine, store, is_system=True, owns_engine=False)
         # SQLite needs an engine that begins transactions in another way than users' engines do.
         return Application(engine_for(self.system_url, extra), store, is_system=True, owns_engine=True)
+
+    def make_services(self, runtime: Runtime) -> list[Service]:
+        """What a runtime does by itself because this configuration asks for it."""
+        made: list[Service] = [] if self.admin is None else [AdminServer(runtime, self.admin)]
+        handler = runtime.registry.alert_handler
+        if handler is not None or self.alerts is not None:
+            made.append(Alarm(runtime, self.alerts or AlertRules(), handler))
+        return made
 
     # -- reading -----------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
@@ -12,7 +13,7 @@ from dbos._engine.handle import WorkflowHandle
 from dbos._engine.launch import Settings, launch
 from dbos._engine.recovery import execute_now, recover
 from dbos._faces import logs
-from dbos._faces.ambient import Instance, clock, instance, registry, runtime, set_instance
+from dbos._faces.ambient import Instance, clock, instance, not_created, registry, runtime, set_instance
 from dbos._faces.config import EXECUTOR_ID_VARIABLE, VERSION_VARIABLE, Config, DBOSConfig
 from dbos._faces.decorators import Decorators
 from dbos._faces.operations import Operations
@@ -20,12 +21,18 @@ from dbos._faces.parts import LOOKS, SERVICES
 from dbos._faces.queue import Queue
 from dbos._faces.scheduling import Scheduling
 from dbos._features import versions
+from dbos._hooks import telemetry
+from dbos._hooks.fastapi import install as install_fastapi
+from dbos._hooks.flask import install as install_flask
+from dbos._hooks.logs import switch_on
+from dbos._hooks.signals import drain_on
 from dbos._kernel import trace
 from dbos._kernel.extension import installed
 from dbos._kernel.migrate import drop_database
 from dbos._kernel.plan import run, running_loop
 from dbos._kernel.scope import CALLER, HERE, StepStatus
-from dbos.error import DBOSException, DBOSInitializationError, DBOSMisuseError
+from dbos._kernel.waiting import checked_timeout
+from dbos.error import DBOSException, DBOSMisuseError
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -56,26 +63,38 @@ class DBOS(Decorators, Operations, Scheduling):
         cls,
         *,
         config: DBOSConfig,
-        fastapi: None = None,
-        flask: None = None,
+        fastapi: Any = None,
+        flask: Any = None,
         conductor_url: str | None = None,
         conductor_key: str | None = None,
     ) -> Self:
         """Check the configuration and get ready to launch. Opens nothing yet.
 
+        With `fastapi`, that application launches it when it starts and ends it when it shuts down, on its event loop.
+        With that or `flask`, an application sends back `x-request-id`, takes `dbos-idempotency-key` for the id of the
+        first workflow that a handler starts, and makes a span of each request; see the extras `fastapi` and `flask`.
+
         `conductor_url` and `conductor_key` are accepted and not used: there is no external service to connect to.
         """
         made = instance()
         if made is None:
-            if fastapi is not None or flask is not None:
-                raise DBOSInitializationError("This release has no integration of web frameworks; launch DBOS yourself")
             checked = Config({"conductor_key": conductor_key, **config})
             logs.set_up(checked.log_level)
             made = Instance(super().__new__(cls), checked)
+            if fastapi is not None:
+                install_fastapi(fastapi, cls._launch_if_not, cls.destroy)
+            if flask is not None:
+                install_flask(flask)
             set_instance(made)
         return cast("Self", made.face)
 
     # -- lifecycle ---------------------------------------------------------------------------------------------
+
+    @classmethod
+    def _launch_if_not(cls) -> None:
+        made = instance()
+        if made is None or made.launched is None:
+            cls.launch()
 
     @staticmethod
     def launch() -> None:
@@ -85,7 +104,7 @@ class DBOS(Decorators, Operations, Scheduling):
         """
         made = instance()
         if made is None:
-            raise DBOSException("No DBOS was created yet. Create DBOS(config=...) and launch it then.")
+            raise not_created()
         if made.launched is not None:
             logs.logger.warning("DBOS was already launched")
             return
@@ -104,8 +123,11 @@ class DBOS(Decorators, Operations, Scheduling):
             main_loop=running_loop() if installed() is None else None,
             clock=clock(),
         )
+        if config.telemetry is not None:
+            ids = (settings.app_id, settings.app_version, settings.executor_id)
+            made.farewells.append(switch_on(config.telemetry, *ids))
         try:
-            made.launched = launch(settings, registry, LOOKS, SERVICES)
+            made.launched = launch(settings, registry, LOOKS, SERVICES, config.make_services)
             is_latest = run(versions.enlist(made.launched.runtime.here, settings.app_version))
         except BaseException as error:
             url = config.system_url
@@ -114,6 +136,7 @@ class DBOS(Decorators, Operations, Scheduling):
             launched, made.launched = made.launched, None
             if launched is not None:
                 launched.end()
+            made.say_farewell()
             raise
         registry.review()
         if not is_latest:
@@ -147,8 +170,32 @@ class DBOS(Decorators, Operations, Scheduling):
         set_instance(None)
         if made is not None and made.launched is not None:
             made.launched.end(workflow_completion_timeout_sec)
+            made.say_farewell()
         if destroy_registry:
             registry.clear()
+
+    @staticmethod
+    def drain(timeout_seconds: float = 0) -> int:
+        """Take no more work, let what runs finish for so long, and say how many workflows still run then.
+
+        Nothing is claimed from queues and no schedule fires here any more, when this returns; other processes go on.
+        Everything can still be read. Follow it with `DBOS.destroy()`, which hands over what is left.
+        """
+        runtime()  # raises where there is none
+        made = instance()
+        assert made is not None
+        assert made.launched is not None
+        return made.launched.drain(checked_timeout(timeout_seconds))
+
+    @staticmethod
+    def drain_on_signals(timeout_seconds: float = 30, signals: Sequence[signal.Signals] = (signal.SIGTERM,)) -> None:
+        """End this program well when one of these signals comes: as `DBOS.destroy` with that timeout, then SystemExit.
+
+        A second signal ends it at once. Call it once, in the main thread; a web server that handles signals itself
+        calls `DBOS.destroy` when it shuts down instead.
+        """
+        checked_timeout(timeout_seconds)
+        drain_on(lambda: DBOS.destroy(workflow_completion_timeout_sec=timeout_seconds), signals)
 
     @staticmethod
     def reset_system_database() -> None:
@@ -205,6 +252,11 @@ class DBOS(Decorators, Operations, Scheduling):
     def span(cls) -> Any:  # noqa: N805 - a property of the class
         """The telemetry span that this code is in; None without telemetry."""
         return trace.current_span()
+
+    @classproperty
+    def tracer(cls) -> Any:  # noqa: N805 - a property of the class
+        """The OpenTelemetry tracer of the runtime, for spans of the program's own; needs the extra `otel`."""
+        return telemetry.tracer()
 
     @classproperty
     def fencing_token(cls) -> str | None:  # noqa: N805 - a property of the class

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 from dbos._engine import decorate
+from dbos._engine.executors import ExecutorSource
 from dbos._engine.registry import WorkflowSpec
 from dbos._engine.roles import require, require_of_class
 from dbos._engine.step import ShouldRetry, StepSpec
@@ -71,6 +72,7 @@ class Decorators:
         should_retry: ShouldRetry | None = None,
         timeout_seconds: float | None = None,
         preemptible: bool = False,
+        executor: ExecutorSource | None = None,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Make a function a step: a workflow that calls it records what it returned or raised, and never repeats it.
 
@@ -81,6 +83,12 @@ class Decorators:
         For async steps only: `timeout_seconds` is how long each attempt may take, before DBOSStepTimeoutError is raised
         in its place; a `preemptible` step is interrupted at once when its workflow is cancelled, and a resumed workflow
         runs it again. Outside of a workflow a step is a plain function call.
+
+        With an `executor` (any `concurrent.futures.Executor`, or a function that makes one when the first step wants it)
+        the function runs there, in a process of a pool or on another machine, and its result is recorded here. There is
+        no workflow over there: operations of DBOS raise. A worker that is lost is a failed attempt,
+        DBOSStepWorkerLostError. `timeout_seconds` may be given for sync functions too, and a cancel of the workflow is
+        obeyed at once; what has begun over there runs on, and what it returns is dropped.
         """
 
         def make(fn: Callable[P, R]) -> Callable[P, R]:
@@ -93,6 +101,7 @@ class Decorators:
                 should_retry=should_retry,
                 timeout_seconds=timeout_seconds,
                 preemptible=preemptible,
+                executor=executor,
             )
             return decorate.step(registry, spec.fitting(fn), fn)
 
@@ -129,6 +138,23 @@ class Decorators:
 
         _cron(cron, "")  # refused where it is written, also when nothing is decorated
         return make
+
+    @staticmethod
+    def alert_handler(fn: Callable[[str, str, dict[str, str]], R]) -> Callable[[str, str, dict[str, str]], R]:
+        """Call this function when something is wrong: with a rule, a sentence, and facts.
+
+        The rules are `WorkflowFailure`, `SlowQueue` and `UnresponsiveApplication`; the keys `alert_...` of the
+        configuration say from when on. Each condition is told once over all processes of the application, until it is
+        over. There is one handler, declared before launch; it is called in a thread of its own, and its errors are
+        logged.
+        """
+        made = instance()
+        if made is not None and made.launched is not None:
+            raise DBOSException("The alert handler must be defined before DBOS is launched")
+        if registry.alert_handler is not None:
+            raise DBOSException("An alert handler is already defined; there can be one")
+        registry.alert_handler = fn
+        return fn
 
     @staticmethod
     def dbos_class(class_name: str | None = None) -> Callable[[T], T]:

@@ -13,10 +13,13 @@ from dbos._engine.order import EnqueueOptions
 from dbos._engine.runtime import Runtime
 from dbos._engine.start import background, invoke
 from dbos._engine.step import StepOptions, perform_step, step_options
+from dbos._faces import repair
 from dbos._faces.ambient import here, patching_here, registry
 from dbos._faces.queue import all_registered, enqueued, enqueued_by_name, registered, registered_if_any
 from dbos._faces.reservation import reserve_step
 from dbos._features import (
+    aggregates,
+    archive,
     attributes,
     control,
     events,
@@ -28,6 +31,7 @@ from dbos._features import (
     notes,
     patches,
     queues,
+    retention,
     rewind,
     sleep,
     streams,
@@ -77,6 +81,8 @@ class Operations:
     resume_workflow, resume_workflow_async = control.resume_workflow.pair_as(here, _handle, _handle_async)
     resume_workflows, resume_workflows_async = control.resume_workflows.pair_as(here, _handles, _handles_async)
     fork_workflow, fork_workflow_async = fork.fork_workflow.pair_as(here, _handle, _handle_async)
+    fork_from_failure, fork_from_failure_async = fork.fork_from_failure.pair_as(here, _handle, _handle_async)
+    repair_workflows, repair_workflows_async = repair.repair_workflows.pair(here)
     delete_workflow, delete_workflow_async = control.delete_workflow.pair(here)
     delete_workflows, delete_workflows_async = control.delete_workflows.pair(here)
     set_workflow_delay, set_workflow_delay_async = control.set_workflow_delay.pair(here)
@@ -126,6 +132,17 @@ class Operations:
     list_fire_times, list_fire_times_async = inspection.list_fire_times.pair(here)
 
     assign_application_version, assign_application_version_async = versions.assign_application_version.pair(here)
+
+    # Counting
+    get_workflow_aggregates, get_workflow_aggregates_async = aggregates.get_workflow_aggregates.pair(here)
+    get_metrics, get_metrics_async = aggregates.get_metrics.pair(here)
+    get_workflow_rates, get_workflow_rates_async = aggregates.get_workflow_rates.pair(here)
+
+    # Keeping and tidying up
+    export_workflows, export_workflows_async = archive.export_workflows.pair(here)
+    import_workflows, import_workflows_async = archive.import_workflows.pair(here)
+    garbage_collect, garbage_collect_async = retention.garbage_collect.pair(here)
+    global_timeout, global_timeout_async = retention.global_timeout.pair(here)
 
     # What an extension keeps of runs
     list_notes, list_notes_async = notes.list_notes.pair(here)
@@ -268,12 +285,11 @@ class Operations:
                 "run_step_async() was called but an event loop is not running. Use run_step(...) instead."
             )
         place = HERE.get()
-        is_async = inspect.iscoroutinefunction(func)
         if place is None or not place.in_body:
             value = func(*args, **kwargs)
             return await value if inspect.iscoroutine(value) else value  # type: ignore[return-value]  # mypy keeps the coroutine
         spec = step_options(dbos_step_options, func)
-        return await arun(perform_step(place, spec, func, args, kwargs, is_async=is_async))
+        return await arun(perform_step(place, spec, func, args, kwargs, is_async=spec.is_awaited(func)))
 
 
 async def _start(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reference:

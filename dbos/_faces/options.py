@@ -8,11 +8,12 @@ from contextvars import ContextVar, Token
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from dbos._engine.attributes import attributes_text
+from dbos._engine.attributes import attributes_of, attributes_text
 from dbos._engine.queue import checked_priority, returns_existing
 from dbos._faces.ambient import present_clock
 from dbos._kernel.naming import checked_id
 from dbos._kernel.scope import CALLER, OPTIONS, AssignedId, Caller, StartOptions
+from dbos._kernel.trace import installed_tracer
 from dbos.error import DBOSException, DBOSMisuseError
 
 if TYPE_CHECKING:
@@ -143,6 +144,27 @@ class SetWorkflowAttributes(_Block[StartOptions]):
 
     def _changed(self, value: StartOptions) -> StartOptions:
         return replace(value, attributes=self._text)
+
+
+class PropagateOtelContext(_Block[StartOptions]):
+    """Have the workflows that are enqueued in the block join the caller's trace: their spans are children of its span.
+
+    It is kept with the workflow, as its attribute `traceparent`. `context` is one of OpenTelemetry, instead of the
+    current one. Without telemetry (`enable_otlp`) it does nothing.
+    """
+
+    variable = OPTIONS
+
+    def __init__(self, context: Any = None) -> None:
+        super().__init__()
+        self._context = context
+
+    def _changed(self, value: StartOptions) -> StartOptions:
+        tracer = installed_tracer()
+        carrier = {} if tracer is None else tracer.carrier(self._context)
+        if not carrier:
+            return value
+        return replace(value, attributes=attributes_text({**(attributes_of(value.attributes) or {}), **carrier}))
 
 
 class DBOSContextSetAuth(_Block[Caller]):

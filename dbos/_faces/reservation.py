@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -49,7 +48,7 @@ class StepReservation:
     ) -> R:
         """Run any function as the reserved step, like `DBOS.run_step_async`."""
         place, spec = self._take(), step_options(dbos_step_options, func)
-        is_async = inspect.iscoroutinefunction(func)
+        is_async = spec.is_awaited(func)
         return await arun(perform_step(place, spec, func, args, kwargs, is_async=is_async, step_id=self.step_id))
 
     def _take(self) -> Here:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import BigInteger, bindparam, delete, select, update
+from sqlalchemy import BigInteger, bindparam, select, update
 
 from dbos._engine.handle import Reference
+from dbos._engine.many import cancel, freed, remove_rows, with_descendants
 from dbos._engine.transaction import Forget, databases_apart
-from dbos._engine.transitions import CANCEL, QUEUES_OF, RESUME
-from dbos._kernel.bell import DELAYS, done, queued, stop
+from dbos._engine.transitions import RESUME
+from dbos._kernel.bell import DELAYS, queued, stop
 from dbos._kernel.journal import as_step, step_op
 from dbos._kernel.model import DELAYED, INTERNAL_QUEUE
 from dbos._kernel.naming import checked_id
@@ -33,34 +34,6 @@ def EXISTING(t: Tables) -> Executable:
 
 
 @statement
-def CHILDREN(t: Tables) -> Executable:
-    """The workflows that these started."""
-    return select(t.status.c.workflow_uuid).where(t.dialect.among(t.status.c.parent_workflow_id, "workflow_ids"))
-
-
-@statement
-def DELETE(t: Tables) -> Executable:
-    """Forget these workflows; what they own goes with them."""
-    return delete(t.status).where(t.dialect.among(t.status.c.workflow_uuid, "workflow_ids"))
-
-
-@statement
-def DELETE_STEPS(t: Tables) -> Executable:
-    """Forget the steps of these workflows: on a database of a later release no trigger does so."""
-    return delete(t.steps).where(t.dialect.among(t.steps.c.workflow_uuid, "workflow_ids"))
-
-
-@statement
-def DELETE_INPUT(t: Tables) -> Executable:
-    return delete(t.side_input).where(t.dialect.among(t.side_input.c.workflow_uuid, "workflow_ids"))
-
-
-@statement
-def DELETE_OUTPUT(t: Tables) -> Executable:
-    return delete(t.side_output).where(t.dialect.among(t.side_output.c.workflow_uuid, "workflow_ids"))
-
-
-@statement
 def SET_DELAY(t: Tables) -> Executable:
     """Move the moment of a workflow that waits for it."""
     c = t.status.c
@@ -75,25 +48,6 @@ def SET_DELAY(t: Tables) -> Executable:
 
 
 # -- cancel ----------------------------------------------------------------------------------------------------
-
-
-async def cancel(here: Here, workflow_ids: list[str], *, cancel_children: bool) -> None:
-    """Cancel workflows that have not ended, and wake whoever waits for them or in them."""
-    rings: list[Channel] = []  # what the work finds to ring; it may be done twice
-
-    def work(conn: Conn) -> None:
-        wanted = with_descendants(conn, workflow_ids) if cancel_children else workflow_ids
-        freed = _freed(conn, wanted)
-        cancelled = conn.run(CANCEL, workflow_ids=wanted, now=here.ground.clock.now_ms())
-        rings[:] = [channel(row.workflow_uuid) for row in cancelled for channel in (stop, done)]
-        rings.extend(freed)
-
-    await here.tx(work, rings=rings)
-
-
-def _freed(conn: Conn, workflow_ids: list[str]) -> list[Channel]:
-    """The queues on which these workflows run, and others may start once they are taken from there."""
-    return [queued(row.queue_name) for row in conn.run(QUEUES_OF, workflow_ids=workflow_ids)]
 
 
 @step_op("DBOS.cancelWorkflow")
@@ -112,17 +66,6 @@ async def cancel_workflows(here: Here, workflow_ids: list[str], *, cancel_childr
     await cancel(here, list(workflow_ids), cancel_children=cancel_children)
 
 
-def with_descendants(conn: Conn, workflow_ids: list[str]) -> list[str]:
-    """These workflows and everything that they started, directly or not."""
-    found = dict.fromkeys(workflow_ids)
-    generation = list(found)
-    while generation:
-        children = [row.workflow_uuid for row in conn.run(CHILDREN, workflow_ids=generation)]
-        generation = [each for each in children if each not in found]
-        found.update(dict.fromkeys(generation))
-    return list(found)
-
-
 # -- resume ----------------------------------------------------------------------------------------------------
 
 
@@ -137,9 +80,9 @@ async def resume(here: Here, workflow_ids: list[str], queue_name: str | None) ->
         for workflow_id in workflow_ids:
             if workflow_id not in known:
                 raise DBOSNonExistentWorkflowError("resume", workflow_id)
-        freed = _freed(conn, workflow_ids)
+        queues = freed(conn, workflow_ids)
         resumed = conn.run(RESUME, workflow_ids=workflow_ids, queue=queue, now=here.ground.clock.now_ms())
-        rings[:] = [*(stop(row.workflow_uuid) for row in resumed), queued(queue), *freed]
+        rings[:] = [*(stop(row.workflow_uuid) for row in resumed), queued(queue), *queues]
 
     async def make(place: Here) -> None:
         await place.tx(work, rings=rings)
@@ -174,13 +117,7 @@ async def remove(here: Here, workflow_ids: list[str], *, delete_children: bool) 
 
     def work(conn: Conn) -> None:
         wanted = with_descendants(conn, workflow_ids) if delete_children else workflow_ids
-        freed = _freed(conn, wanted)
-        conn.run(DELETE_STEPS, workflow_ids=wanted)
-        if conn.tables.layout.split:
-            conn.run(DELETE_INPUT, workflow_ids=wanted)
-            conn.run(DELETE_OUTPUT, workflow_ids=wanted)
-        conn.run(DELETE, workflow_ids=wanted)
-        rings[:] = [*(channel(each) for each in wanted for channel in (stop, done)), *freed]
+        rings[:] = remove_rows(conn, wanted)
 
     await _forget_transactions(here, workflow_ids, delete_children=delete_children)
     await here.tx(work, rings=rings)

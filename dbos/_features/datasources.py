@@ -287,8 +287,21 @@ async def perform(
         refuse_in_transaction(here, spec.name)
     if here is None or not here.in_body:
         return await insist(here, Attempt(source, here, spec, fn, args, kwargs), source.dialect, spec.name)
-    run = here.run
-    assert run is not None
+    assert here.run is not None
+    with span(spec.name, "transaction", here.run):
+        return await _as_step(here, here.run, source, spec, fn, args, kwargs)
+
+
+async def _as_step(
+    here: Here,
+    run: Run,
+    source: Datasource,
+    spec: TransactionSpec,
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Do it as a step, or answer it from its record."""
     step_id = run.next_step()
     found = replay(run, step_id, spec.name)
     if found is not None:
@@ -299,12 +312,11 @@ async def perform(
     if source.clean_up not in acts:
         acts.append(source.clean_up)
     attempt = RecordedAttempt(source, here.within(StepStatus(step_id)), spec, fn, args, kwargs)
-    with span(spec.name, "transaction", run):
-        try:
-            value = await insist(here, attempt, source.dialect, spec.name)
-        except Exception as error:
-            await record_error(here, step_id, spec.name, error, started_ms)
-            raise
+    try:
+        value = await insist(here, attempt, source.dialect, spec.name)
+    except Exception as error:
+        await record_error(here, step_id, spec.name, error, started_ms)
+        raise
     await record_value(here, step_id, spec.name, value, started_ms)
     return value
 

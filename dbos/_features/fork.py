@@ -6,9 +6,10 @@ with the events and stream values that they wrote. Messages, timeouts and places
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import BigInteger, Integer, Text, bindparam, delete, func, insert, literal, null, select, update
+from sqlalchemy import BigInteger, Integer, Text, bindparam, case, delete, func, insert, literal, null, select, update
 
 from dbos._engine.attributes import copy_attributes
 from dbos._engine.handle import Reference, retrieve_workflow
@@ -168,10 +169,33 @@ def DROP_NOTES(t: Tables) -> Executable:
     return delete(t.notes).where(c.workflow_uuid == NEW, c.function_id == bindparam("step_id"))
 
 
+@statement
+def CUTS(t: Tables) -> Executable:
+    """The last step of a workflow, the last that failed, and the last of a name."""
+    c = t.steps.c
+    failed, named = c.error.isnot(None), c.function_name == bindparam("name", type_=Text())
+    return select(
+        func.max(c.function_id).label("last"),
+        func.max(case((failed, c.function_id))).label("failed"),
+        func.max(case((named, c.function_id))).label("named"),
+    ).where(c.workflow_uuid == bindparam("workflow_id"))
+
+
+class Wanted(NamedTuple):
+    """What a fork shall have besides the steps that it keeps."""
+
+    version: str | None
+    queue_name: str | None
+    partition_key: str | None
+    children: dict[str, str] | None = None
+    outputs: dict[int, Any] | None = None
+
+
 def _replace_output(conn: Conn, fork_id: str, step_id: int, text: str, serialization: str) -> None:
     if not conn.run(REPLACE_OUTPUT, new_id=fork_id, step_id=step_id, text=text, format=serialization):
         raise DBOSException(f"Step {step_id} cannot get another output, because the fork does not keep such a step")
-    conn.run(DROP_NOTES, new_id=fork_id, step_id=step_id)
+    if conn.tables.layout.own:
+        conn.run(DROP_NOTES, new_id=fork_id, step_id=step_id)
 
 
 @op("DBOS.forkWorkflow")
@@ -194,16 +218,22 @@ async def fork_workflow(
     returned. Raises DBOSException for a step that is not kept, and DBOSNonExistentWorkflowError if there is no
     such workflow.
     """
+    wanted = Wanted(application_version, queue_name, queue_partition_key, replacement_children, replacement_outputs)
+    return await _fork(here, workflow_id, lambda _: start_step, wanted)
+
+
+async def _fork(here: Here, workflow_id: str, cut_of: Callable[[Conn], int], wanted: Wanted) -> Reference:
+    """Fork from the step that `cut_of` finds: in the same transaction, so that it is the fork that is recorded."""
     assigned = OPTIONS.get().assigned
     fork_id = new_id() if assigned is None or assigned.taken else assigned.workflow_id
     if assigned is not None:
         assigned.taken = True
-    queue = INTERNAL_QUEUE if queue_name is None else checked_id(queue_name, "A queue name")
+    queue = INTERNAL_QUEUE if wanted.queue_name is None else checked_id(wanted.queue_name, "A queue name")
     rings: list[Channel] = [queued(queue)]
     serializer = here.ground.codec.default
     replaced = {
         step_id: here.ground.codec.encode(value, serializer, f"the new output of step {step_id}")
-        for step_id, value in (replacement_outputs or {}).items()
+        for step_id, value in (wanted.outputs or {}).items()
     }
 
     def work(conn: Conn) -> None:
@@ -211,9 +241,8 @@ async def fork_workflow(
         now = here.ground.clock.now_ms()
         if not conn.run(MARK_ORIGINAL, original_id=workflow_id):
             raise DBOSNonExistentWorkflowError("fork", workflow_id)
-        made = conn.run(
-            FORK, **ids, queue=queue, partition_key=queue_partition_key, version=application_version, now=now
-        )
+        start_step = cut_of(conn)
+        made = conn.run(FORK, **ids, queue=queue, partition_key=wanted.partition_key, version=wanted.version, now=now)
         if not made:
             (taken,) = conn.run(FORKED_FROM, new_id=fork_id)
             if taken.forked_from == workflow_id:
@@ -221,11 +250,12 @@ async def fork_workflow(
             raise DBOSConflictingWorkflowError(fork_id, "A workflow of this ID exists already; a fork needs a new one")
         copy_attributes(conn, workflow_id, fork_id)
         if start_step > 1:
-            for copy in (COPY_STEPS, COPY_NOTES, COPY_EVENT_HISTORY, COPY_EVENTS, COPY_STREAMS):
+            notes = (COPY_NOTES,) if conn.tables.layout.own else ()
+            for copy in (COPY_STEPS, *notes, COPY_EVENT_HISTORY, COPY_EVENTS, COPY_STREAMS):
                 conn.run(copy, **ids, start_step=start_step)
             # Somebody may wait already for an event of the fork, by its id.
             rings[1:] = [event_of(fork_id, row.key) for row in conn.run(COPIED_EVENTS, new_id=fork_id)]
-        for old, new in (replacement_children or {}).items():
+        for old, new in (wanted.children or {}).items():
             conn.run(REPLACE_CHILD, new_id=fork_id, old_child=old, new_child=new)
         for step_id, text in replaced.items():
             _replace_output(conn, fork_id, step_id, text, serializer.name())
@@ -235,3 +265,39 @@ async def fork_workflow(
         return fork_id
 
     return await retrieve_workflow.plan(here, await as_step(here, "DBOS.forkWorkflow", make))
+
+
+@op("DBOS.forkFromFailure")
+async def fork_from_failure(
+    here: Here,
+    workflow_id: str,
+    *,
+    from_last_failure: bool = False,
+    from_last_step: bool = False,
+    from_step_name: str | None = None,
+    application_version: str | None = None,
+    queue_name: str | None = None,
+    queue_partition_key: str | None = None,
+) -> Reference:
+    """Start a new workflow that repeats another from where it failed, and keeps what it had done before that.
+
+    Exactly one says from where: `from_last_failure`, the last step that failed (where none did, after all recorded
+    steps: the workflow failed in its own code); `from_last_step`, the last recorded step; or `from_step_name`, the last
+    step of that name. Raises ValueError for none or several of them, DBOSException where the workflow has no such step,
+    and DBOSNonExistentWorkflowError if there is no such workflow. For the rest see `fork_workflow`.
+    """
+    modes = (from_last_failure, from_last_step, from_step_name is not None)
+    if sum(map(bool, modes)) != 1:
+        raise ValueError("Exactly one of from_last_failure, from_last_step and from_step_name must be given")
+
+    def cut_of(conn: Conn) -> int:
+        (found,) = conn.run(CUTS, workflow_id=workflow_id, name=from_step_name)
+        if from_last_failure:
+            return int(found.failed or (found.last or 0) + 1)
+        cut = found.last if from_last_step else found.named
+        if cut is None:
+            what = "recorded step" if from_last_step else f"step named {from_step_name!r}"
+            raise DBOSException(f"Workflow {workflow_id} has no {what}")
+        return int(cut)
+
+    return await _fork(here, workflow_id, cut_of, Wanted(application_version, queue_name, queue_partition_key))

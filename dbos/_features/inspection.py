@@ -140,6 +140,12 @@ def STEPS(t: Tables) -> Executable:
 
 
 @statement
+def STORED_STEP(t: Tables) -> Executable:
+    """One step, as it is stored."""
+    return STEPS.build(t).where(t.steps.c.function_id == bindparam("step_id"))  # type: ignore[attr-defined,no-any-return]  # it is a Select
+
+
+@statement
 def STEP(t: Tables) -> Executable:
     """One step, with its values."""
     c = t.steps.c
@@ -212,14 +218,14 @@ UNBOUNDED = 2**31 - 1
 
 
 async def _rows(
-    here: Here, title: str, wanted: Statement, workflow_ids: Sequence[str], longest: int | None
+    here: Here, title: str, wanted: Statement, workflow_ids: Sequence[str], longest: int | None, **more: Any
 ) -> list[Row]:
     refuse_in_transaction(here, title)
     if isinstance(workflow_ids, str):
         raise TypeError(f"{title} takes a list of ids, not one: [{workflow_ids!r}]")
     if not workflow_ids:
         return []
-    given = {IDS: list(workflow_ids), "longest": UNBOUNDED if longest is None else longest}
+    given = {IDS: list(workflow_ids), "longest": UNBOUNDED if longest is None else longest, **more}
 
     def read(conn: Conn) -> list[Row]:
         return conn.run(wanted, **given)
@@ -238,12 +244,15 @@ async def list_values(here: Here, workflow_ids: list[str], *, longest: int | Non
 
 
 @op("DBOS.listSteps")
-async def list_steps(here: Here, workflow_ids: list[str], *, longest: int | None = None) -> list[StoredStep]:
+async def list_steps(
+    here: Here, workflow_ids: list[str], *, longest: int | None = None, step_id: int | None = None
+) -> list[StoredStep]:
     """Return the recorded steps of many workflows, by workflow and in their order, with their values as stored.
 
-    Texts longer than `longest` are left out. Nothing is decoded, and nothing is recorded in a workflow.
+    Texts longer than `longest` are left out; with `step_id` all steps but those of this number are. Nothing is decoded, and nothing is recorded in a workflow.
     """
-    found = await _rows(here, "DBOS.listSteps", STEPS, workflow_ids, longest)
+    chosen = {} if step_id is None else {"step_id": step_id}
+    found = await _rows(here, "DBOS.listSteps", STORED_STEP if chosen else STEPS, workflow_ids, longest, **chosen)
     return [StoredStep._make(row)._replace(failed=bool(row.failed)) for row in found]
 
 

@@ -69,6 +69,8 @@ async def list_notes(here: Here, workflow_ids: list[str], kinds: list[str] | Non
     """Return what an extension has kept of these workflows, in the order of their steps; `kinds` chooses some of it."""
 
     def work(conn: Conn) -> list[WorkflowNote]:
+        if not conn.tables.layout.own:  # another program's database: nothing was ever kept there
+            return []
         if kinds is None:
             rows = conn.run(NOTES, workflow_ids=list(workflow_ids))
         else:
@@ -84,6 +86,8 @@ async def list_sources(here: Here, versions: list[str]) -> list[CodeSource]:
     """Return the source of these versions of workflows, as far as an extension has kept it."""
 
     def work(conn: Conn) -> list[CodeSource]:
+        if not conn.tables.layout.own:  # as above
+            return []
         return [CodeSource(*row) for row in conn.run(SOURCES, versions=list(versions))]
 
     found: list[CodeSource] = await here.read(work)

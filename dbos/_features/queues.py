@@ -249,11 +249,16 @@ async def register_queue(
     return registered
 
 
+def has_queues(conn: Conn) -> bool:
+    """Whether queues can be registered in this database: it is ours, or of a later release."""
+    return conn.tables.layout.own or conn.tables.layout.split
+
+
 @op("DBOS.retrieveQueue")
 async def retrieve_queue(here: Here, name: str) -> QueueSettings | None:
     """Return the registered queue of that name, or None."""
     refuse_in_transaction(here, "DBOS.retrieveQueue")
-    row = await here.read(lambda conn: conn.first(REGISTERED_QUEUE, name=name))
+    row = await here.read(lambda conn: conn.first(REGISTERED_QUEUE, name=name) if has_queues(conn) else None)
     return None if row is None else settings_of(row)
 
 
@@ -261,7 +266,7 @@ async def retrieve_queue(here: Here, name: str) -> QueueSettings | None:
 async def list_queues(here: Here, *, application_name: str | None = None) -> list[QueueSettings]:
     """Return the registered queues by name; with `application_name` those of that application only."""
     refuse_in_transaction(here, "DBOS.listQueues")
-    rows = await here.read(lambda conn: conn.run(REGISTERED_QUEUES))
+    rows = await here.read(lambda conn: conn.run(REGISTERED_QUEUES) if has_queues(conn) else [])
     return [settings_of(row) for row in rows if application_name is None or row.application_name == application_name]
 
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from dbos._kernel.forks import watch_forks
 from dbos._kernel.plan import Effect
 
 if TYPE_CHECKING:
@@ -143,6 +144,11 @@ class Bell:
         self._lock = threading.Lock()
         #: Told of every ring of this process, to pass it on to others.
         self.herald: Callable[[list[Channel]], None] | None = None
+        watch_forks(self)
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
+        self.herald = None
 
     def add_look(self, kind: str, look: Look) -> None:
         """Say how to find, with one statement, who of all that wait for this kind has something."""

@@ -42,6 +42,9 @@ class WorkflowSerializationFormat(str, Enum):  # noqa: UP042 - the bases that su
 class Serializer(ABC):
     """Turns values into text and back; give your own as `serializer` in the configuration."""
 
+    #: Values that were stored as pickle are not read where this is configured, because that may run code.
+    refuses_pickle = False
+
     @abstractmethod
     def serialize(self, data: Any) -> str:
         """The text to store."""
@@ -53,6 +56,10 @@ class Serializer(ABC):
     def name(self) -> str:
         """Stored beside each value; must not change while such values exist."""
         return "custom_serializer"
+
+    def shape(self) -> str:
+        """Whose shape arguments and errors have: one that wraps another serializer gives that one's name."""
+        return self.name()
 
 
 class DefaultSerializer(Serializer):
@@ -139,14 +146,29 @@ def _portable_error(error: BaseException) -> dict[str, Any]:
     return fields
 
 
+def survives(error: Exception) -> Exception:
+    """The error, if pickling keeps it; else its type and message as one that it keeps."""
+    try:
+        if isinstance(pickle.loads(pickle.dumps(error)), BaseException):  # noqa: S301 - what was pickled just now
+            return error
+    except Exception as reason:  # noqa: BLE001 - user code, on both ways; the original error matters more
+        logger.warning("Cannot keep %s as it is (%s); keeping its message", type(error).__qualname__, reason)
+    return _plainly(error)
+
+
+def _plainly(error: BaseException) -> Exception:
+    return Exception(f"{type(error).__qualname__}: {error}")
+
+
 class Codec:
     """The serializers of one application, by the names under which values are stored."""
 
     def __init__(self, serializer: Serializer | None = None) -> None:
         self.default = serializer or DefaultSerializer()
-        self._by_name = {
-            each.name(): each for each in (DefaultSerializer(), DBOSPortableJSONSerializer(), self.default)
-        }
+        known = [DBOSPortableJSONSerializer(), self.default]
+        if not self.default.refuses_pickle:
+            known.insert(0, DefaultSerializer())
+        self._by_name = {each.name(): each for each in known}
 
     def named(self, name: str | None) -> Serializer:
         """The serializer of that name; no name means the configured one."""
@@ -155,9 +177,12 @@ class Codec:
         try:
             return self._by_name[name]
         except KeyError:
-            raise DBOSSerializationError(
-                f"Serialization {name} is not available. Configure the serializer that wrote this value."
-            ) from None
+            why = (
+                "The configured serializer refuses it, because reading a pickle may run code."
+                if name == PICKLE
+                else "Configure the serializer that wrote this value."
+            )
+            raise DBOSSerializationError(f"Serialization {name} is not available. {why}") from None
 
     def writing(self, name: str | None) -> Serializer:
         """The serializer of that name for an outcome that must be written; the configured one if there is none such."""
@@ -168,7 +193,7 @@ class Codec:
         if choice is WorkflowSerializationFormat.PORTABLE:
             return self._by_name[PORTABLE]
         if choice is WorkflowSerializationFormat.NATIVE:
-            return self._by_name[PICKLE]
+            return self.named(PICKLE)
         return self.named(otherwise)
 
     def encode(self, value: Any, serializer: Serializer, what: str) -> str:
@@ -204,7 +229,7 @@ class Codec:
 
     def encode_args(self, args: tuple[Any, ...], kwargs: dict[str, Any], serializer: Serializer, what: str) -> str:
         """A call's arguments, in the shape that other readers of this format know."""
-        if serializer.name() == PORTABLE:
+        if serializer.shape() == PORTABLE:
             return self.encode({"positionalArgs": list(args), "namedArgs": kwargs}, serializer, what)
         return self.encode({"args": args, "kwargs": kwargs}, serializer, what)
 
@@ -212,7 +237,7 @@ class Codec:
         """A call's arguments. Raises what the serializer raises, and DBOSSerializationError for a wrong shape."""
         value = self.decode(text, name)
         if isinstance(value, dict):
-            portable = name == PORTABLE
+            portable = self.named(name).shape() == PORTABLE
             args = value.get("positionalArgs" if portable else "args")
             kwargs = value.get("namedArgs" if portable else "kwargs")
             if isinstance(args, (list, tuple, type(None))) and isinstance(kwargs, (dict, type(None))):
@@ -221,7 +246,7 @@ class Codec:
 
     def encode_error(self, error: BaseException, serializer: Serializer) -> str:
         """The error's text; where it cannot be stored as it is, its type and message are."""
-        if serializer.name() == PORTABLE:
+        if serializer.shape() == PORTABLE:
             return serializer.serialize(_portable_error(error))
         try:
             text = serializer.serialize(error)
@@ -229,8 +254,8 @@ class Codec:
                 return text
         except Exception as reason:  # noqa: BLE001 - user code, on both ways; the original error matters more
             logger.warning("Cannot store %s as it is (%s); storing its message", type(error).__qualname__, reason)
-        if serializer.name() == PICKLE:
-            return serializer.serialize(Exception(f"{type(error).__qualname__}: {error}"))
+        if serializer.shape() == PICKLE:
+            return serializer.serialize(_plainly(error))
         return serializer.serialize(_portable_error(error))
 
     def decode_error(self, text: str, name: str | None) -> BaseException:

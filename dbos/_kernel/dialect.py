@@ -65,8 +65,25 @@ class Dialect(ABC):
         """What else the connection needs that writes rows by their keys."""
 
     @abstractmethod
+    def prepare_reader(self, raw: Any, seconds: float | None) -> None:
+        """Make a fresh driver connection ours for reading alone, without a trace in the database.
+
+        It refuses whatever writes, and every statement that takes longer than `seconds`.
+        """
+
+    def allow(self, raw: Any, seconds: float) -> None:  # noqa: B027 - a server counts the seconds by itself
+        """The statements that follow on this reader may take so long together."""
+
+    def join(self, raw: Any) -> None:  # noqa: B027 - a server's driver begins by itself
+        """Begin a transaction on a connection of others, unless it is in one."""
+
+    @abstractmethod
     def hand_back(self, raw: Any) -> None:
         """Undo `prepare` before the connection returns to a pool that others use."""
+
+    @abstractmethod
+    def hand_back_reader(self, raw: Any) -> None:
+        """Undo `prepare_reader`, as above."""
 
     @abstractmethod
     def in_transaction(self, raw: Any) -> bool:
@@ -115,6 +132,10 @@ class Dialect(ABC):
     def arrival(self, table: Table) -> ColumnElement[Any]:
         """What grows from row to row as they are inserted: it decides between rows of one millisecond."""
 
+    def off_index(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        """A column to sort by where few rows are left: an index on it must not tempt a planner that cannot count."""
+        return column
+
     @abstractmethod
     def take_turns(self, conn: Conn, what: str) -> None:
         """Let only one transaction at a time go on from here, among all that name the same thing."""
@@ -130,6 +151,10 @@ class Dialect(ABC):
     @abstractmethod
     def is_full(self, error: BaseException) -> bool:
         """Whether there is no room on the disk: perhaps for none of these rows, perhaps only for the longest."""
+
+    @abstractmethod
+    def is_too_slow(self, error: BaseException) -> bool:
+        """Whether the time was over that a reader's statement may take."""
 
     @abstractmethod
     def is_disconnect(self, error: BaseException, raw: Any) -> bool:

@@ -44,6 +44,7 @@ class FileEar(Service):
     """Sees that the file changed."""
 
     name = "listener"
+    serves_to_the_end = True
 
     def __init__(self, ground: Ground) -> None:
         super().__init__(ground.bell, ground.clock)
@@ -70,6 +71,7 @@ class WireEar(Service):
     """Listens, and tells others."""
 
     name = "listener"
+    serves_to_the_end = True
 
     def __init__(self, ground: Ground) -> None:
         super().__init__(ground.bell, ground.clock)
@@ -100,18 +102,16 @@ class WireEar(Service):
         except OSError:
             return  # full of earlier prods, or closed: either way nothing is lost
 
-    def _serve(self) -> None:
-        try:
-            while not self._stopping:
-                pause_ms = self._tick()
-                if pause_ms is not None:
-                    self._sleep(None, pause_ms)
-        finally:
-            self.bell.herald = None
-            self._drop()
-            os.close(self._wake)
-            os.close(self._hear)
-            self._ended.set()
+    def _round(self) -> None:
+        pause_ms = self._tick()
+        if pause_ms is not None:
+            self._sleep(None, pause_ms)
+
+    def _close(self) -> None:
+        self.bell.herald = None
+        self._drop()
+        os.close(self._wake)
+        os.close(self._hear)
 
     def tick(self) -> None:
         if self._conn is None:

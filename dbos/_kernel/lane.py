@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from dbos._kernel.forks import farewell_of_fork
 from dbos._kernel.herald import announcements, notify
 from dbos._kernel.job import Job, Short
 from dbos.error import DBOSDatabaseUnavailableError
@@ -68,6 +69,8 @@ class Lane:
         self._door = threading.RLock()
         self._waiting: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
         self._closed: Farewell | None = None
+        #: Why nothing may be written at all, where that is so.
+        self.refusal: Callable[[], BaseException] | None = None
         #: Whether other processes are told of rings in the same commit: by who has nobody else to tell them.
         self.announces = False
         #: What others have written, as numbers that their commits change, and when they were read last.
@@ -166,7 +169,12 @@ class Lane:
                 self._waiting.put(None)
             self.drop_connection()
 
+    def after_fork(self) -> None:
+        self._closed, self._door, self._starting = farewell_of_fork, threading.RLock(), threading.Lock()
+
     def _check_open(self, job: Job[Any] | None = None) -> None:
+        if self.refusal is not None:
+            raise self.refusal()
         if self._closed is not None:
             raise self._closed(job is not None and job.patience_seconds is None)
 

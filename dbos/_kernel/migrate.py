@@ -88,7 +88,8 @@ def _make(conn: Conn) -> None:
     if not columns_of(conn, "notebook_migrations"):
         _create(conn, tables.own)
         conn.run_once(insert(tables.own_migrations).values(version=OWN_VERSION))
-    else:  # the place where a later version adds to the tables of an earlier one
+    else:  # an earlier version made them: every later one has only added tables
+        _create(conn, [table for table in tables.own if not columns_of(conn, table.name)])
         conn.run_once(update(tables.own_migrations).values(version=OWN_VERSION))
 
 

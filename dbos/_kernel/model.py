@@ -11,6 +11,9 @@ from enum import Enum
 from typing import Any, NamedTuple, TypedDict
 
 # Every queue of ours and of other DBOS programs whose name starts so belongs to the runtime.
+# What is told of by alerts.
+WORKFLOW_FAILURE, SLOW_QUEUE, UNRESPONSIVE = "WorkflowFailure", "SlowQueue", "UnresponsiveApplication"
+
 INTERNAL_QUEUE = "_dbos_internal_queue"
 # The name under which a step, started or enqueued by itself, runs as a workflow.
 STEP_WORKFLOW_PREFIX = "<temp>."

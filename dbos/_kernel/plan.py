@@ -17,6 +17,7 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar
 
 from dbos._kernel.extension import installed
+from dbos._kernel.trace import operation
 
 T = TypeVar("T")
 H = TypeVar("H")
@@ -147,15 +148,19 @@ class Op(Generic[H, P, R]):
         self, ambient: Callable[[], H], wrap: Callable[[R], A], wrap_async: Callable[[R], B]
     ) -> tuple[staticmethod[P, A], staticmethod[P, Coroutine[Any, Any, B]]]:
         """The same for a result that has a colour itself, like a handle."""
-        plan, name, blocks = self.plan, self.name, self.blocks
+        plan, name, title, blocks = self.plan, self.name, self.title, self.blocks
 
         def call(*args: P.args, **kwargs: P.kwargs) -> A:
             if not blocks:
                 refuse_to_block(name)
-            return wrap(run(plan(ambient(), *args, **kwargs)))
+            place = ambient()
+            with operation(title, place):
+                return wrap(run(plan(place, *args, **kwargs)))
 
         async def call_async(*args: P.args, **kwargs: P.kwargs) -> B:
-            return wrap_async(await arun(plan(ambient(), *args, **kwargs)))
+            place = ambient()
+            with operation(title, place):
+                return wrap_async(await arun(plan(place, *args, **kwargs)))
 
         self._dress(call, name)
         self._dress(call_async, f"{name}_async")

@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
+from dbos._kernel.forks import watch_forks
+
 P = ParamSpec("P")
 R = TypeVar("R")
 Job = Callable[[], Any]
@@ -37,12 +39,19 @@ class Pool:
 
     def __init__(self, name: str, limit: int | None = None) -> None:
         self.name, self.limit = name, limit
+        self._begin()
+        watch_forks(self)
+
+    def _begin(self) -> None:
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         # Threads alive; those of them that wait for a job, less the jobs on their way to them; all there ever were.
         self._threads = self._idle = self._born = 0
         self._growing_since: float | None = None
         self._closed = False
+
+    def after_fork(self) -> None:
+        self._begin()
 
     def submit(self, fn: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
         """Run it soon, in a thread, in a copy of this context."""
@@ -114,6 +123,8 @@ class Pool:
                     self._idle -= 1
                     if self._jobs.empty():  # else one came just now, and its sender counted on us
                         self._threads -= 1
+                        if self._closed and self._threads:
+                            self._jobs.put(None)  # one thread may have taken the word that was meant for another
                         return None
                 continue
             with self._lock:

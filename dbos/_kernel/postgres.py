@@ -96,6 +96,18 @@ class Postgres(Dialect):
         for setting, value in self._WRITER_SETTINGS.items():
             raw.execute(f"SET {setting} = {value}")
 
+    def prepare_reader(self, raw: Any, seconds: float | None) -> None:
+        self.prepare(raw)
+        raw.execute("SET default_transaction_read_only = on")
+        if seconds is not None:
+            raw.execute(f"SET statement_timeout = {max(int(seconds * 1000), 1)}")
+
+    def hand_back_reader(self, raw: Any) -> None:
+        raw.rollback()
+        raw.execute("RESET default_transaction_read_only")
+        raw.execute("RESET statement_timeout")
+        self.hand_back(raw)
+
     def hand_back(self, raw: Any) -> None:
         raw.rollback()
         for setting in self._WRITER_SETTINGS:
@@ -153,6 +165,9 @@ class Postgres(Dialect):
 
     def is_full(self, error: BaseException) -> bool:
         return getattr(original(error), "sqlstate", None) == self._DISK_FULL
+
+    def is_too_slow(self, error: BaseException) -> bool:
+        return getattr(original(error), "sqlstate", None) == "57014"
 
     def is_disconnect(self, error: BaseException, raw: Any) -> bool:
         return bool(raw.closed) or getattr(error, "sqlstate", None) == "0A000"

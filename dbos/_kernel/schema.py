@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 # The row of `dbos_migrations` that other DBOS programs read. Ours is the classic layout and never another number.
 CLASSIC_VERSION = {"postgresql": 19, "sqlite": 17}
 # Our own tables count by themselves, in `notebook_migrations`.
-OWN_VERSION = 1
+OWN_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,8 @@ class Layout:
     #: Where the attributes of workflows are: in a table of ours, in a column of later releases, or nowhere (a client
     #: looks at a database that no program of ours has opened yet).
     attributes: Literal["table", "column", "nowhere"] = "table"
+    #: The tables that only we have are there: a program of ours has opened the database once.
+    own: bool = True
 
 
 CLASSIC = Layout()
@@ -124,7 +126,7 @@ class Tables:
             "notebook_migrations", self.metadata, Column("version", self._big, primary_key=True)
         )
         self.leases = self._leases()
-        self.starts = self._starts()
+        self.starts, self.alerts = self._starts(), self._alerts()
         self.schedule_origins, self.debounces = self._schedule_origins(), self._debounces()
         self.attribute_rows, self.notes, self.sources = self._attribute_rows(), self._notes(), self._sources()
         later = MetaData(schema=self.schema)  # never created by us
@@ -339,6 +341,16 @@ class Tables:
         Index("idx_notebook_starts", table.c.queue_name, table.c.started_at)
         return table
 
+    def _alerts(self) -> Table:
+        """What was told, and when: each condition is told once, by one of all processes."""
+        return Table(
+            "notebook_alerts",
+            self.metadata,
+            Column("rule", Text, primary_key=True),
+            Column("subject", Text, primary_key=True),
+            Column("raised_at", self._big, nullable=False),
+        )
+
     def _schedule_origins(self) -> Table:
         """Since when each schedule is as it is now: what was due before is none of its affair."""
         return Table(
@@ -471,16 +483,13 @@ class Tables:
 
 def layout_of(conn: Conn) -> Layout:
     """What the shared tables of a database look like: by their columns, never by a number."""
-    status = columns_of(conn, "workflow_status")
+    status, own = columns_of(conn, "workflow_status"), bool(columns_of(conn, "notebook_attributes"))
     return Layout(
         split=bool(columns_of(conn, "workflow_input")),
         extended="completed_at" in status,
-        attributes="column" if "attributes" in status else _place_of_attributes(conn),
+        attributes="column" if "attributes" in status else "table" if own else "nowhere",
+        own=own,
     )
-
-
-def _place_of_attributes(conn: Conn) -> Literal["table", "nowhere"]:
-    return "table" if columns_of(conn, "notebook_attributes") else "nowhere"
 
 
 def columns_of(conn: Conn, table: str) -> set[str]:

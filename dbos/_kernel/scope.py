@@ -16,6 +16,7 @@ from dbos._kernel.bell import Wait, Waiter, stop
 from dbos._kernel.codec import PORTABLE
 from dbos._kernel.job import Put, Tx
 from dbos._kernel.store import PATIENCE_SECONDS, Read
+from dbos.error import DBOSException
 
 if TYPE_CHECKING:
     from dbos._kernel.bell import Bell, Channel
@@ -112,8 +113,10 @@ class Run:
 
     __slots__ = (
         "caller",
+        "carrier",
         "confirmed_at",
         "deadline_ms",
+        "enqueued_ms",
         "failure",
         "format",
         "frees",
@@ -152,6 +155,9 @@ class Run:
         #: Records that are on their way to the database: awaited before anything outside can depend on them.
         self.unsettled: list[Promise] = []
         self.frees: tuple[Channel, ...] = ()
+        #: When it was put on its queue, for its first run; and the tracer's context of who did that, if it was kept.
+        self.enqueued_ms: int | None = None
+        self.carrier: dict[str, Any] = {}
         #: When a write or read last showed that the row is ours and PENDING, by the monotonic clock.
         self.confirmed_at = float("-inf")
         self.here = Here(ground, self)
@@ -222,6 +228,23 @@ class Here:
     def wait(self, waiter: Waiter, until_ms: int | None = None) -> Wait:
         self.ground.expect_rings(until_ms)
         return Wait(waiter, self.ground.clock, until_ms)
+
+
+class Elsewhere(Here):
+    """In a step that runs on an executor: there is no workflow and nothing to reach."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.run = self.step = self.session = None
+        self.name = name
+
+    @property
+    def ground(self) -> Ground:  # type: ignore[override]  # there is none
+        raise DBOSException(
+            f"DBOS cannot be used in step {self.name}, which runs on an executor: there is no workflow there. Return what "
+            "is to be done and do it in the workflow, or use a DBOSClient."
+        )
 
 
 HERE: ContextVar[Here | None] = ContextVar("dbos_here", default=None)

@@ -28,11 +28,15 @@ class Service(ABC):
     """One thing that a runtime does all the time."""
 
     name: str
+    #: Goes on while the runtime drains.
+    serves_to_the_end = False
 
     def __init__(self, bell: Bell, clock: Clock) -> None:
         self.bell, self.clock = bell, clock
         #: What was rung since the tick before this one.
         self.heard: set[Channel] = set()
+        self._waiter = Waiter()
+        self._heeded: set[Channel] = set()
         self._stopping = False
         self._failures = 0
         self._thread: threading.Thread | None = None
@@ -61,21 +65,30 @@ class Service(ABC):
         return self._thread is None or self._thread is threading.current_thread() or self._ended.wait(seconds)
 
     def _serve(self) -> None:
-        waiter = Waiter()
-        channels: set[Channel] = set()
         try:
             while not self._stopping:
-                wanted = {("service", self.name), *self.channels()}
-                self.bell.add(waiter, wanted - channels)
-                self.bell.remove(waiter, channels - wanted)
-                channels = wanted
-                self.heard = waiter.take()
-                until_ms = self._tick()
-                if not self._stopping:
-                    waiter.block(self.clock, until_ms)
+                try:
+                    self._round()
+                except BaseException as error:  # noqa: BLE001 - thrown into this thread from outside, between two ticks
+                    logger.warning("The %s was disturbed and goes on: %r", self.name, error)
         finally:
-            self.bell.remove(waiter, channels)
+            self._close()
             self._ended.set()
+
+    def _round(self) -> None:
+        """Tick, and sleep until the next one is due."""
+        wanted = {("service", self.name), *self.channels()}
+        self.bell.add(self._waiter, wanted - self._heeded)
+        self.bell.remove(self._waiter, self._heeded - wanted)
+        self._heeded = wanted
+        self.heard = self._waiter.take()
+        until_ms = self._tick()
+        if not self._stopping:
+            self._waiter.block(self.clock, until_ms)
+
+    def _close(self) -> None:
+        """Let go of what the thread held."""
+        self.bell.remove(self._waiter, self._heeded)
 
     def _tick(self) -> int | None:
         try:

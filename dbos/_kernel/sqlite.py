@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from sqlalchemy.sql.compiler import SQLCompiler
 
     from dbos._kernel.statement import Conn
+
+
+# So many of SQLite's own steps, about a millisecond of work, go by between two looks at the clock.
+STEPS_BETWEEN_LOOKS = 20_000
 
 
 @compiles(JsonRows, "sqlite")
@@ -76,10 +81,31 @@ class SQLite(Dialect):
         raw.execute("PRAGMA cache_size = -16000")
         raw.create_function("dbos_contains", 2, _contains, deterministic=True)
 
+    def prepare_reader(self, raw: Any, seconds: float | None) -> None:
+        raw.isolation_level = None
+        raw.execute("PRAGMA busy_timeout = 5000")
+        # The file is opened for reading already where we make the connection; an engine of others opens it as it likes.
+        raw.execute("PRAGMA query_only = ON")
+        raw.execute("PRAGMA cache_size = -16000")
+        raw.create_function("dbos_contains", 2, _contains, deterministic=True)
+
+    def allow(self, raw: Any, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        raw.set_progress_handler(lambda: time.monotonic() > until, STEPS_BETWEEN_LOOKS)
+
+    def join(self, raw: Any) -> None:
+        if not raw.in_transaction:  # the driver does so before some statements only
+            raw.execute(self.begin)
+
     def hand_back(self, raw: Any) -> None:
         if raw.in_transaction:
             raw.execute("ROLLBACK")
         raw.isolation_level = ""
+
+    def hand_back_reader(self, raw: Any) -> None:
+        raw.set_progress_handler(None, 0)
+        self.hand_back(raw)
+        raw.execute("PRAGMA query_only = OFF")
 
     def in_transaction(self, raw: Any) -> bool:
         return bool(raw.in_transaction)
@@ -128,6 +154,10 @@ class SQLite(Dialect):
     def arrival(self, table: Table) -> ColumnElement[Any]:
         return literal_column("rowid", Integer())
 
+    def off_index(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        """SQLite rather reads all rows in their order than sort the few that a partial index has."""
+        return column + literal_column("0")
+
     def take_turns(self, conn: Conn, what: str) -> None:
         """Whoever writes is alone already."""
 
@@ -140,6 +170,9 @@ class SQLite(Dialect):
 
     def is_full(self, error: BaseException) -> bool:
         return _code(error) == sqlite3.SQLITE_FULL
+
+    def is_too_slow(self, error: BaseException) -> bool:
+        return _code(error) == sqlite3.SQLITE_INTERRUPT
 
     def is_disconnect(self, error: BaseException, raw: Any) -> bool:
         # After an I/O error the connection's view of the file is not to be trusted.

@@ -41,8 +41,11 @@ NUL = r"\u0000"
 class Statement:
     """One statement, built for each database that it meets."""
 
-    def __init__(self, build: Callable[[Tables], Executable]) -> None:
-        self.build = build
+    def __init__(
+        self, build: Callable[[Tables], Executable], make: Callable[[Iterable[Any]], Row] | None = None
+    ) -> None:
+        #: What makes its rows, where they are no tuples named by its own columns.
+        self.build, self.make = build, make
         self.__doc__ = build.__doc__
         self.__name__ = build.__name__
 
@@ -50,6 +53,13 @@ class Statement:
 def statement(build: Callable[[Tables], Executable]) -> Statement:
     """Make a constant statement of a function of the tables."""
     return Statement(build)
+
+
+def statement_of(
+    make: Callable[[Iterable[Any]], Row],
+) -> Callable[[Callable[[Tables], Executable]], Statement]:
+    """The same, of one whose rows are made by `make`: where there are so many that making them twice is felt."""
+    return lambda build: Statement(build, make)
 
 
 class Kind:
@@ -136,6 +146,7 @@ class Compiler:
         known = self._known.get(wanted)
         if known is None:
             known = self._known[wanted] = self.once(wanted.build(self.tables))
+            known.make = wanted.make
         return known
 
     def once(self, built: Executable) -> _Compiled:

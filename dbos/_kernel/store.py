@@ -11,17 +11,24 @@ import logging
 import queue
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from sqlalchemy.pool import QueuePool
 
+from dbos._kernel.forks import farewell_of_fork, leave_to_parent, refuse_file_of_parent, watch_forks
 from dbos._kernel.job import Short
 from dbos._kernel.lane import Farewell, Lane, Version
 from dbos._kernel.plan import Effect
 from dbos._kernel.pool import Pool
 from dbos._kernel.schema import CLASSIC, Layout, Tables, layout_of
 from dbos._kernel.statement import Compiler, Conn
-from dbos.error import DBOSDatabaseUnavailableError, DBOSInitializationError
+from dbos.error import (
+    DBOSDatabaseUnavailableError,
+    DBOSInitializationError,
+    DBOSQueryTimeoutError,
+    DBOSReadOnlyError,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -81,17 +88,53 @@ def _capacity(engine: Engine) -> int:
     return sys.maxsize
 
 
+@dataclass(frozen=True, slots=True)
+class ReadOnly:
+    """Nothing may be written, and no read may take longer than so many seconds (None: as long as it likes)."""
+
+    seconds: float | None = None
+
+    def refusal(self) -> BaseException:
+        """What is raised by whoever would write."""
+        return DBOSReadOnlyError(
+            "This client only reads, so nothing was done. To act on these workflows connect with read_only=False; in a "
+            "notebook: %dbos attach URL --actions"
+        )
+
+    def too_slow(self) -> BaseException:
+        """What is raised by a read that takes too long."""
+        return DBOSQueryTimeoutError(
+            f"The database did not answer within {self.seconds:g} seconds, which is as long as this client lets a "
+            "statement take. Ask for less, or connect with a longer statement_timeout_seconds"
+        )
+
+
+def _tokens(number: int) -> queue.SimpleQueue[None]:
+    tokens: queue.SimpleQueue[None] = queue.SimpleQueue()
+    for _ in range(number):
+        tokens.put(None)
+    return tokens
+
+
 class Store:
     """Transactions on the system database."""
 
     def __init__(
-        self, engine: Engine, schema: str, clock: Clock, ring: Callable[[Iterable[Channel]], None], *, owns_engine: bool
+        self,
+        engine: Engine,
+        schema: str,
+        clock: Clock,
+        ring: Callable[[Iterable[Channel]], None],
+        *,
+        owns_engine: bool,
+        read_only: ReadOnly | None = None,
     ) -> None:
-        self.engine, self.clock, self.owns_engine = engine, clock, owns_engine
+        self.engine, self.clock, self.owns_engine, self.read_only = engine, clock, owns_engine, read_only
         self.dialect = dialect_of(engine)
         self.schema = schema
         self.compiler = compiler_of(self.dialect, schema)
         self.lane = Lane(self.dialect, self.connect_writer, self.discard, ring, clock)
+        self.lane.refusal = None if read_only is None else read_only.refusal
         self.readers = Pool("dbos-reader", MOST_READERS)
         # Readers wait here and not for the engine's pool: idle connections of ours are not in it.
         most_readers = _capacity(engine) - KEPT
@@ -101,14 +144,18 @@ class Store:
                 "listen, one to read"
             )
         # One token for each that may read: taking one costs a tenth of what a semaphore does.
-        self._may_read: queue.SimpleQueue[None] = queue.SimpleQueue()
-        for _ in range(min(MOST_READERS, most_readers)):
-            self._may_read.put(None)
+        self._may_read = _tokens(min(MOST_READERS, most_readers))
         self._idle: list[Conn] = []
         self._pooled: dict[int, Any] = {}
         self._closed: Farewell | None = None
         #: The version of the database (see `Lane.version`) after which everything that is waited for was looked at.
         self.looked_at: Version | None = None
+        watch_forks(self)
+
+    def after_fork(self) -> None:
+        self._closed, self._may_read = farewell_of_fork, _tokens(1)
+        self.lane.after_fork()
+        leave_to_parent(self.engine.url)
 
     @property
     def tables(self) -> Tables:
@@ -116,6 +163,7 @@ class Store:
 
     def open(self) -> None:
         """Connect once, so that a wrong address or password is an error now and not a wait later."""
+        refuse_file_of_parent(self.engine.url)
         until = self.clock.patience() + PATIENCE_SECONDS
         while True:
             try:
@@ -135,7 +183,11 @@ class Store:
         pooled = self.engine.raw_connection()
         raw: Any = pooled.driver_connection
         try:
-            for each in (self.dialect.prepare, *prepare):
+            if self.read_only is None:
+                self.dialect.prepare(raw)
+            else:
+                self.dialect.prepare_reader(raw, self.read_only.seconds)
+            for each in prepare:
                 each(raw)
         except BaseException:
             pooled.invalidate()
@@ -159,7 +211,8 @@ class Store:
             pooled.invalidate()
             return
         try:
-            self.dialect.hand_back(conn.raw)
+            hand_back = self.dialect.hand_back if self.read_only is None else self.dialect.hand_back_reader
+            hand_back(conn.raw)
             pooled.close()
         except Exception as error:  # noqa: BLE001 - a broken connection may fail in any way while it is closed
             pooled.invalidate(error)
@@ -197,6 +250,8 @@ class Store:
                 finally:
                     self._may_read.put(None)
             except Exception as error:
+                if self.read_only is not None and self.dialect.is_too_slow(error):
+                    raise self.read_only.too_slow() from None
                 if not self.dialect.is_transient(error):
                     raise self.dialect.described(error) from None
                 now = self.clock.patience()
@@ -212,6 +267,8 @@ class Store:
     def _read_once(self, work: Callable[[Conn], T], patience_seconds: float | None) -> T:
         conn = self._take(patience_seconds)
         try:
+            if self.read_only is not None and self.read_only.seconds is not None:
+                self.dialect.allow(conn.raw, self.read_only.seconds)
             value = work(conn)
         except BaseException:
             self.discard(conn)  # it may be broken, or in the middle of a result
@@ -224,6 +281,8 @@ class Store:
 
         With `transacts` False, statements that need not be one transaction, and then are none where that costs more.
         """
+        if self.read_only is not None:
+            raise self.read_only.refusal()
         if self.dialect.single_writer:
             return Short(self.lane, work).block()
         if not transacts:
@@ -294,6 +353,21 @@ class Aside(Effect[T], Generic[T]):
 
     async def wait(self) -> T:
         return await self.store.readers.call(self.store.aside, self.work, transacts=self.transacts)
+
+
+class Blocking(Effect[T], Generic[T]):
+    """Call what blocks: something long that reads and writes by itself, or asks another database."""
+
+    __slots__ = ("call", "store")
+
+    def __init__(self, store: Store, call: Callable[[], T]) -> None:
+        self.store, self.call = store, call
+
+    def block(self) -> T:
+        return self.call()
+
+    async def wait(self) -> T:
+        return await self.store.readers.call(self.call)
 
 
 class Read(Effect[T], Generic[T]):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import TYPE_CHECKING
 
 from dbos import DBOSClient, run_dbos_database_migrations
 from dbos._faces.config import parsed
 from dbos._kernel.migrate import drop_database
-from dbos.cli import database, output
+from dbos.cli import config_file, database, output
 from dbos.cli.ask import confirm
 from dbos.cli.failure import Failure, expected_errors, in_one_line
 
@@ -18,8 +19,15 @@ if TYPE_CHECKING:
 def migrate(arguments: Namespace) -> None:
     url = database.address(arguments)
     run_dbos_database_migrations(
-        url, app_database_url=arguments.db_url, schema=arguments.schema, application_role=arguments.app_role
+        url,
+        app_database_url=database.application_address(arguments),
+        schema=arguments.schema,
+        application_role=arguments.app_role,
     )
+    for command in config_file.commands("database", "migrate"):
+        code = subprocess.run(command, shell=True, check=False).returncode  # noqa: S602 - what the user's own file says
+        if code:
+            raise Failure(f"the command {command!r} of {config_file.CONFIG_FILE} ended with {code}")
     if arguments.json:
         output.document({"database": database.shown(url), "schema": arguments.schema, "complete": True})
     else:

@@ -14,7 +14,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
@@ -22,6 +21,8 @@ from typing import TYPE_CHECKING
 from dbos import DBOS, DBOSConfig
 from dbos._faces.ambient import instance
 from dbos._faces.config import VALID_NAME, parsed
+from dbos._hooks.signals import on_signals
+from dbos.cli import config_file, others
 from dbos.cli.database import URL_VARIABLE, shown
 from dbos.cli.failure import Failure, Misuse
 
@@ -32,40 +33,53 @@ if TYPE_CHECKING:
 ENDING = (signal.SIGINT, signal.SIGTERM)
 HAS_GROUPS = hasattr(os, "killpg")
 TICK_SECONDS = 1.0
-# A terminal and a program in between may both pass on one Ctrl-C: what comes so soon is no second one.
-SAME_SIGNAL_SECONDS = 1.0
 
 
 # -- start -----------------------------------------------------------------------------------------------------
 
 
 def start(arguments: Namespace) -> int:
-    """Run a command; return the code that it ended with, as a shell would."""
+    """Run a command, or those of the configuration file one after the other; return the code of the last one.
+
+    The code is that which a shell would give. The first command that fails is the last one.
+    """
+    commands: list[list[str] | str] = [arguments.command] if arguments.command else []
+    commands = commands or [*config_file.commands("runtimeConfig", "start")]
+    if not commands:
+        raise Misuse(f"which command? Give one, or list some as runtimeConfig.start in {config_file.CONFIG_FILE}")
     environment = dict(os.environ)
     if arguments.sys_db_url:
         environment[URL_VARIABLE] = arguments.sys_db_url
     running: list[subprocess.Popen[bytes]] = []
-    early: list[int] = []
+    signals: list[int] = []
 
     def pass_on(number: int, _: object) -> None:
+        signals.append(number)
         if running:
-            _send(running[0], number)
-        else:
-            early.append(number)
+            _send(running[-1], number)
 
     # Before there is a program, or a signal that comes just then would leave it alone in the world.
     _on_end(pass_on)
+    code = 0
+    for command in commands:
+        early = len(signals)
+        running.append(_started(command, environment))
+        for number in signals[:early]:
+            _send(running[-1], number)
+        code = running[-1].wait()
+        if code or signals:
+            break
+    return 128 - code if code < 0 else code
+
+
+def _started(command: list[str] | str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """A program, in a process group of its own; one that is a text is for the shell."""
     try:
-        program = subprocess.Popen(  # noqa: S603 - to run what the user says is what it is for
-            arguments.command, env=environment, process_group=0 if HAS_GROUPS else None
+        return subprocess.Popen(  # noqa: S603 - to run what the user says is what it is for
+            command, shell=isinstance(command, str), env=environment, process_group=0 if HAS_GROUPS else None
         )
     except OSError as error:
-        raise Failure(f"{arguments.command[0]!r} cannot be started: {error.strerror or error}") from None
-    running.append(program)
-    for number in early:
-        _send(program, number)
-    code = program.wait()
-    return 128 - code if code < 0 else code
+        raise Failure(f"{command[0]!r} cannot be started: {error.strerror or error}") from None
 
 
 def _send(program: subprocess.Popen[bytes], number: int) -> None:
@@ -108,12 +122,15 @@ def worker(arguments: Namespace) -> None:
 def _imported(module: str) -> str:
     """Import what defines the workflows, by its name or from its file; return its name."""
     folder, name = Path.cwd(), module
-    if module.endswith(".ipynb"):
-        raise Misuse(f"{module} is a notebook; a worker serves modules")
-    if module.endswith(".py"):
-        file = Path(module).resolve()
-        if not file.is_file():
-            raise Misuse(f"there is no file {module}")
+    file = Path(module).resolve()
+    if file.suffix in {".ipynb", ".py"} and not file.is_file():
+        raise Misuse(f"there is no file {module}")
+    if file.suffix == ".ipynb":
+        try:
+            return others.loader("ipynb")(module)
+        except ValueError as error:
+            raise Misuse(str(error)) from None
+    if file.suffix == ".py":
         folder, name = file.parent, file.stem
     sys.path.insert(0, str(folder))
     try:
@@ -158,17 +175,7 @@ def _signals() -> SimpleQueue[int]:
     """Gets the first signal that wants us to end; a later one does what it does to any program."""
     # An event will not do: a handler that sets it may have interrupted just the one who holds its lock.
     signals: SimpleQueue[int] = SimpleQueue()
-    first: list[float] = []
-
-    def end(number: int, _: object) -> None:
-        if not first:
-            first.append(time.monotonic())
-            signals.put(number)
-        elif time.monotonic() - first[0] > SAME_SIGNAL_SECONDS:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-
-    _on_end(end)
+    on_signals(ENDING, signals.put)
     return signals
 
 

@@ -10,7 +10,8 @@ import contextlib
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from dbos import DBOSPortableJSONSerializer, SetWorkflowID, WorkflowStatus
+from dbos import SetWorkflowID, WorkflowStatus
+from dbos._hooks.previews import LONGEST_TEXT, VALUES, previews, step_previews
 from dbos._kernel.model import TERMINAL
 from dbos.cli import database, output
 from dbos.cli.ask import confirm, given_ids, in_batches
@@ -19,16 +20,12 @@ from dbos.cli.output import Column
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from dbos import DBOSClient, StoredStep
+    from dbos import DBOSClient
 
 Record = dict[str, Any]
-VALUES = ("input", "output", "error")
 KEYS = tuple(field.name for field in fields(WorkflowStatus) if field.name not in VALUES)
-# The longest text of a value that is read to be shown as it is.
-LONGEST_TEXT = 100_000
-PORTABLE = DBOSPortableJSONSerializer().name()
 
 WORKFLOWS = (
     Column("ID", "workflow_id", whole=True),
@@ -65,7 +62,7 @@ OUTCOMES = (Column("ID", "workflow_id", whole=True), Column("STATUS", "status", 
 
 
 def list_(arguments: Namespace) -> None:
-    wanted = {**_filter(arguments), "user": arguments.user, "app_version": arguments.application_version}
+    wanted = {**filter_of(arguments), "user": arguments.user, "app_version": arguments.application_version}
     values = bool(arguments.values)
     with database.reader(arguments) as client:
         found = client.list_workflows(**wanted, load_input=values, load_output=values)
@@ -79,7 +76,7 @@ def list_(arguments: Namespace) -> None:
 
 def list_queued(arguments: Namespace) -> None:
     with database.reader(arguments) as client:
-        found = client.list_queued_workflows(**_filter(arguments), load_input=False)
+        found = client.list_queued_workflows(**filter_of(arguments), load_input=False)
     records = [_record(each, values=False) for each in found]
     if arguments.json:
         output.document(records)
@@ -93,7 +90,7 @@ def get(arguments: Namespace) -> None:
         found = _existing(client, arguments.id, values=values)
         record = _record(found, values=values)
         if not values:
-            record |= _previews(client, found)
+            record |= previews(client, found)
     if arguments.json:
         output.document(record)
         return
@@ -139,7 +136,7 @@ def steps(arguments: Namespace) -> None:
     with database.reader(arguments) as client:
         _existing(client, arguments.id, values=False)
         stored = client.list_steps([arguments.id], longest=LONGEST_TEXT)
-        texts = _decoded_steps(client, arguments.id) if arguments.values else _step_previews(client, stored)
+        texts = _decoded_steps(client, arguments.id) if arguments.values else step_previews(client, stored)
     records = [
         {
             "step_id": each.step_id,
@@ -166,7 +163,8 @@ def steps(arguments: Namespace) -> None:
     output.table(STEPS, rows, empty="No step is recorded.")
 
 
-def _filter(arguments: Namespace) -> Record:
+def filter_of(arguments: Namespace) -> Record:
+    """The conditions that the command line gives."""
     start, end = arguments.start_time, arguments.end_time
     return {
         "limit": arguments.limit,
@@ -205,29 +203,6 @@ def _took(record: Mapping[str, Any]) -> str:
 # -- values that nobody decoded --------------------------------------------------------------------------------
 
 
-def _previews(client: DBOSClient, status: WorkflowStatus) -> Record:
-    """What can be shown of the values of a workflow without decoding them."""
-    noted = {each.kind: each.text for each in client.list_notes([status.workflow_id], list(VALUES)) if not each.step_id}
-    found: Record = dict.fromkeys(VALUES)
-    for stored in client.list_values([status.workflow_id], longest=LONGEST_TEXT):
-        found = {key: _text(getattr(stored, key), stored.serialization) for key in VALUES}
-    return found | noted
-
-
-def _step_previews(client: DBOSClient, stored: Sequence[StoredStep]) -> dict[int, Record]:
-    """What can be shown of the values of steps without decoding them."""
-    ids = [each.workflow_id for each in stored[:1]]
-    noted = {(each.step_id, each.kind): each.text for each in client.list_notes(ids, list(VALUES))} if ids else {}
-    return {
-        each.step_id: {
-            "input": noted.get((each.step_id, "input")),
-            "output": noted.get((each.step_id, "output"), _text(each.output, each.serialization)),
-            "error": noted.get((each.step_id, "error"), _text(each.error, each.serialization)),
-        }
-        for each in stored
-    }
-
-
 def _decoded_steps(client: DBOSClient, workflow_id: str) -> dict[int, Record]:
     noted = {each.step_id: each.text for each in client.list_notes([workflow_id], ["input"])}
     return {
@@ -238,11 +213,6 @@ def _decoded_steps(client: DBOSClient, workflow_id: str) -> dict[int, Record]:
         }
         for each in client.list_workflow_steps(workflow_id)
     }
-
-
-def _text(stored: str | None, serialization: str | None) -> str | None:
-    """The stored text, where it is one that people read."""
-    return stored if serialization == PORTABLE else None
 
 
 # -- acting ----------------------------------------------------------------------------------------------------

@@ -62,12 +62,12 @@ def test_a_role_is_granted_what_it_needs(run: Run, postgres: str) -> None:
 
 def test_a_database_has_to_be_named(run: Run, tmp_path: Path) -> None:
     missing = run("workflow", "list")
-    (tmp_path / "dbos-config.yaml").write_text("name: x\n")
-    unread = run("workflow", "list")
+    (tmp_path / "dbos-config.yaml").write_text("language: python\n")
+    unnamed = run("workflow", "list")
 
-    assert (2, 2) == (missing.code, unread.code)
+    assert (2, 2) == (missing.code, unnamed.code)
     assert "DBOS_SYSTEM_DATABASE_URL" in missing.err
-    assert "dbos-config.yaml is not read" in unread.err
+    assert "dbos-config.yaml" in unnamed.err
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,8 @@ def test_help_is_complete(parser: argparse.ArgumentParser) -> None:
 
 def test_all_commands_are_there() -> None:
     expected = {
-        *("init", "start", "worker", "migrate", "reset", "schema", "completion", "version"),
+        *("init", "start", "worker", "migrate", "reset", "schema", "completion", "version", "mcp", "notebook"),
+        *("export", "import", "gc"),
         *(f"workflow {each}" for each in ("list", "get", "steps", "cancel", "resume", "fork", "delete", "queue list")),
         *(f"schedule {each}" for each in ("list", "get", "pause", "resume", "trigger", "backfill", "delete")),
         *(f"version {each}" for each in ("list", "latest", "set")),

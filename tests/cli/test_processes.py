@@ -149,12 +149,14 @@ def test_a_worker_hands_over(start: Start, tmp_path: Path) -> None:
     [
         (["nope"], 2, "there is no module 'nope'"),
         (["nope.py"], 2, "there is no file nope.py"),
-        (["a.ipynb"], 2, "is a notebook"),
+        (["a.ipynb"], 2, "there is no file a.ipynb"),
+        (["text.ipynb"], 2, "text.ipynb cannot be read"),
         (["own", "-s", "sqlite:///other.sqlite"], 2, "configures another database"),
         (["broken"], 1, "NameError"),
     ],
 )
 def test_what_a_worker_cannot_serve(start: Start, tmp_path: Path, words: list[str], code: int, reason: str) -> None:
+    (tmp_path / "text.ipynb").write_text("no notebook")
     (tmp_path / "broken.py").write_text("oops\n")
     (tmp_path / "own.py").write_text("from dbos import DBOS\nDBOS(config={'name': 'own-app'})\n")
 

@@ -9,6 +9,7 @@ import pytest
 from dbos import DBOSConfig
 from dbos.testing import Ledger, crash_sweep
 from tests.crash.conftest import sql
+from tests.crash.keeping import KEEPING
 from tests.crash.queued import QUEUED
 from tests.crash.scenarios import SCENARIOS
 from tests.crash.talking import TALKING
@@ -16,7 +17,7 @@ from tests.crash.timing import TIMING
 
 # The rows that the transactions of a scenario insert, each exactly once.
 WORK = {"transaction": [(1,), (2,)]}
-ALL = SCENARIOS | QUEUED | TALKING | TIMING
+ALL = SCENARIOS | QUEUED | TALKING | TIMING | KEEPING
 
 
 # A runtime that is killed leaves its connections to the garbage collector, which says so.

@@ -12,10 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine
 
 import dbos
-from dbos import DBOS, DBOSClient, DBOSConfig, WorkflowHandle, WorkflowHandleAsync, error
+from dbos import DBOS, DBOSClient, DBOSConfig, WorkflowHandle, WorkflowHandleAsync, WorkflowStatusString, error
 from dbos._kernel.plan import Op
+from dbos._kernel.schema import Tables
+from dbos._kernel.store import dialect_of
+from tests.house import pages
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -82,6 +86,26 @@ def commented_keys() -> set[str]:
     return told
 
 
+@pytest.mark.parametrize("name", pages.PAGES)
+def test_a_page_says_what_the_code_says(name: str) -> None:
+    assert (pages.FOLDER / name).read_text() == pages.PAGES[name](), "python -m tests.house.pages writes it anew"
+
+
+@pytest.mark.parametrize("status", WorkflowStatusString)
+def test_a_status_is_documented(status: WorkflowStatusString) -> None:
+    assert f"| `{status.value}` |" in (pages.FOLDER / "statuses.md").read_text()
+
+
+def test_every_table_and_column_is_documented() -> None:
+    told = (pages.FOLDER / "tables.md").read_text()
+    for table in Tables(
+        dialect_of(create_engine("postgresql+psycopg://nowhere/none")), "dbos"
+    ).metadata.tables.values():
+        (line,) = [line for line in told.splitlines() if line.startswith(f"| `{table.name}` |")]
+        missing = [column.name for column in table.columns if f"`{column.name}`" not in line]
+        assert missing in ([], [each for each in missing if "the same and" in line])
+
+
 @pytest.mark.parametrize("code", EXAMPLES)
 def test_an_example_runs(code: str, tmp_path: Path) -> None:
     ast.parse(code)
@@ -109,6 +133,7 @@ def test_errors_survive_pickling() -> None:
         error.DBOSUnexpectedStepError("w", 1, "a", "b"),
         error.DBOSQueueDeduplicatedError("w", "q", "d"),
         error.DBOSStepTimeoutError("s", 1.5),
+        error.DBOSStepWorkerLostError("s", "it died"),
     ]
     for each in made:
         copy = pickle.loads(pickle.dumps(each))
