@@ -15,7 +15,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -65,12 +65,18 @@ class Executors:
 
 def _shut_down(executor: Executor) -> None:
     try:
-        if isinstance(executor, ThreadPoolExecutor | ProcessPoolExecutor):
+        if isinstance(executor, ThreadPoolExecutor) or _is_process_pool(executor):
             executor.shutdown(wait=False, cancel_futures=True)
         else:
             executor.shutdown(wait=False)  # Dask's takes nothing else
     except Exception as error:  # noqa: BLE001 - what it reached may be gone; the runtime ends all the same
         logger.warning("An executor could not be shut down: %r", error)
+
+
+def _is_process_pool(executor: Executor) -> bool:
+    # Where there is one, its module is loaded; to load it for the question would bring all of multiprocessing.
+    module = sys.modules.get("concurrent.futures.process")
+    return module is not None and isinstance(executor, module.ProcessPoolExecutor)
 
 
 class Parcel(NamedTuple):
@@ -85,7 +91,7 @@ class Parcel(NamedTuple):
         if isinstance(executor, ThreadPoolExecutor):
             return executor.submit(_call, self.name, self.fn, self.args, self.kwargs)
         module = getattr(self.fn, "__module__", None)
-        if isinstance(executor, ProcessPoolExecutor):
+        if _is_process_pool(executor):
             # Packed by us: what cannot be unpacked at the other end, or here, would break the whole pool.
             return executor.submit(_call_packed, self.name, self._packed())
         # By name too, except what the workers cannot import.

@@ -12,7 +12,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 from weakref import WeakSet
 
 from dbos.error import DBOSException, DBOSInitializationError, DBOSRuntimeEndedError
@@ -54,8 +53,11 @@ def file_of(url: URL) -> Path | None:
     """The file behind a URL of SQLite."""
     if url.get_backend_name() != "sqlite" or not url.database:
         return None
-    is_uri = url.database.startswith("file:")
-    return Path(url2pathname(urlsplit(url.database).path) if is_uri else url.database)
+    if not url.database.startswith("file:"):
+        return Path(url.database)
+    from urllib.request import url2pathname  # brings the whole of http, for a rare way to write a file
+
+    return Path(url2pathname(urlsplit(url.database).path))
 
 
 # Files that the parent had open. SQLite in the child believes to hold locks on them that only the parent holds.

@@ -56,6 +56,10 @@ def TURN(_: Tables) -> Select[Any]:
     return select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("what", type_=Text()), 0)))
 
 
+# As Postgres calls a statement that was cancelled, by a person or by a limit of time.
+_CANCELLED = "57014"
+
+
 class Postgres(Dialect):
     """A server, possibly far away, possibly restarting."""
 
@@ -158,7 +162,9 @@ class Postgres(Dialect):
         code = getattr(error, "sqlstate", None)
         if code is None:  # the connection broke before the server could say anything
             return type(error).__name__ in ("OperationalError", "InterfaceError", "PipelineAborted")
-        return code.startswith(self._TRANSIENT) or (code == "0A000" and "cached plan" in str(error))
+        # Somebody has cancelled the statement by hand; one that takes too long would do so again.
+        is_cancelled = code == _CANCELLED and "timeout" not in str(error)
+        return code.startswith(self._TRANSIENT) or is_cancelled or (code == "0A000" and "cached plan" in str(error))
 
     def is_locked(self, error: BaseException) -> bool:
         return False
@@ -167,7 +173,7 @@ class Postgres(Dialect):
         return getattr(original(error), "sqlstate", None) == self._DISK_FULL
 
     def is_too_slow(self, error: BaseException) -> bool:
-        return getattr(original(error), "sqlstate", None) == "57014"
+        return getattr(original(error), "sqlstate", None) == _CANCELLED
 
     def is_disconnect(self, error: BaseException, raw: Any) -> bool:
         return bool(raw.closed) or getattr(error, "sqlstate", None) == "0A000"
