@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, OperationalError
 from traitlets import Bool, Enum, Float, Int
 from traitlets.config import Configurable
 
 from dbos import DBOS, DBOSClient, DBOSConfig, extension
+from dbos.error import DBOSException
 from dbos_notebook.cells import waiting
 from dbos_notebook.cells.observer import GENERAL_VERSION
 from dbos_notebook.signs import KERNEL
@@ -182,6 +183,7 @@ class Session:
             if extension.is_launched():
                 if wanted == self.url:
                     return f"The runtime is running already on {self.place}."
+                self._refuse_unreachable(wanted)
                 self.close_views()
                 self.end()
             before, self._url = self._url, wanted
@@ -197,6 +199,17 @@ class Session:
             self._own_launch = extension.launch_id()
             told = waiting.on_load(waiting.waiting(self.client))
             return f"The runtime is running on {self.place}. {told}".rstrip()
+
+    def _refuse_unreachable(self, url: str) -> None:
+        """Raise NotebookError where there is no such place: what runs is not ended for a wrong address."""
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite":
+            is_there = Path(parsed.database or "").absolute().parent.is_dir()
+            reason = None if is_there else "there is no such folder"
+        else:
+            reason = _aside(lambda: _unreachable(url))
+        if reason is not None:
+            raise NotebookError(f"{in_words(url)} cannot be reached: {reason}. The runtime goes on on {self.place}.")
 
     def close_views(self) -> None:
         """What looks at the database of before shows how it was left."""
@@ -295,14 +308,30 @@ def _embedded_postgres() -> str:
     return str(server.get_uri("dbos"))
 
 
-def _aside(act: Callable[[], Any]) -> None:
+def _unreachable(url: str) -> str | None:
+    """Why a server cannot be reached; None if it can. A database that is not there yet is made at launch."""
+    client = DBOSClient(system_database_url=url, lazy=True)
+    try:
+        client.check_connection()
+    except OperationalError as error:
+        reason = str(error.orig).strip().partition("\n")[0]
+        return None if "does not exist" in reason else reason
+    except DBOSException:
+        return None  # it is there: a launch tells what is wrong with it
+    finally:
+        client.destroy()
+    return None
+
+
+def _aside(act: Callable[[], Any]) -> Any:
     """Do it in a thread of its own, where no event loop runs; raises what it raises."""
     failures: list[BaseException] = []
+    values: list[Any] = []
     is_done = threading.Event()
 
     def work() -> None:
         try:
-            act()
+            values.append(act())
         except BaseException as error:  # noqa: BLE001 - raised below, where it is asked for
             failures.append(error)
         finally:
@@ -312,6 +341,7 @@ def _aside(act: Callable[[], Any]) -> None:
     is_done.wait()
     if failures:
         raise failures[0]
+    return values[0]
 
 
 _current = Session()

@@ -30,3 +30,5 @@ WAITS = frozenset({SLEEP, "DBOS.waitFirst", *TIMED})
 
 # So the identities of kernels begin. What a dead one ran is taken up by itself, and never has to be resumed.
 KERNEL = "nb-"
+# The attribute of a run that the stop button cancelled: where it was then.
+STOPPED_AT = "interrupted"

@@ -23,7 +23,7 @@ from dbos.error import DBOSException
 from dbos_notebook import frames
 from dbos_notebook.masking import NOTHING, Mask
 from dbos_notebook.origin import ORIGIN, word_for
-from dbos_notebook.signs import KERNEL
+from dbos_notebook.signs import KERNEL, STOPPED_AT
 from dbos_notebook.stored import LONGEST_STORED, decoded, unpickled
 
 if TYPE_CHECKING:
@@ -281,6 +281,10 @@ class Source:
         if new_code:
             self.client.assign_application_version(ids, None)
         self.client.resume_workflows(ids)
+        for each in found:  # where it was stopped is no news of what goes on
+            if STOPPED_AT in (each.attributes or {}):
+                left = {name: value for name, value in (each.attributes or {}).items() if name != STOPPED_AT}
+                self.client.update_workflow_attributes(each.workflow_id, left or None)
         return ids
 
     def fork(

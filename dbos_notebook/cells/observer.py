@@ -27,6 +27,7 @@ from dbos_notebook.cells import crash
 from dbos_notebook.cells.announcer import Announcer
 from dbos_notebook.cells.capture import Printed
 from dbos_notebook.cells.code import Cells, Code, hashed, held
+from dbos_notebook.signs import STOPPED_AT
 from dbos_notebook.views.values import preview
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ class RunObserver(Observer):
 
         def stop() -> None:
             DBOS.cancel_workflow(self._run.workflow_id)
-            DBOS.update_workflow_attributes(self._run.workflow_id, {"interrupted": f"stopped{at}"}, merge=True)
+            DBOS.update_workflow_attributes(self._run.workflow_id, {STOPPED_AT: f"stopped{at}"}, merge=True)
             is_done.set()
 
         threading.Thread(target=stop, name="dbos-notebook-stop", daemon=True).start()

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from dbos_notebook import repair
+from dbos_notebook.replay.preflight import checked
 from dbos_notebook.typed import value_of
 from dbos_notebook.views.words import count, short
 
@@ -90,6 +91,10 @@ class Fork(_Harmless):
             outputs = {self.replaced_step: value_of(self.replaced_by, bench.variables)}
         run = bench.source.run(self.workflow_id)
         version = bench.newest(run.name) if self.with_newest_code else run.app_version
+        if self.with_newest_code:
+            found = checked(bench.source, self.workflow_id, self.step, outputs)
+            if found.difference is not None:
+                raise ValueError(f"{found.difference_in_words} {self.command} --force forks it all the same")
         fork = bench.source.fork(self.workflow_id, self.step, version=version, outputs=outputs)
         start = "where it stopped" if self.step is None else f"step {self.step}"
         return Outcome(f"Forked {short(self.workflow_id)} from {start}: the fork is {short(fork)}.", fork)

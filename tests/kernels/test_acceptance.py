@@ -159,3 +159,28 @@ def whole():
     assert "['from a pool\\nfrom a thread\\n']\n" == notebook.run(printed.format("v")).stdout
     own = notebook.run("thread = threading.Thread(target=print, args=['mine'])\nthread.start()\nthread.join()")
     assert "mine\n" == own.stdout
+
+
+def test_a_launch_on_a_server_that_is_not_there_ends_nothing(notebook: Kernel) -> None:
+    notebook.run("handle = DBOS.start_workflow(DBOS.workflow(name='w')(lambda: 7)); handle.get_result()")
+    for url in ("postgresql://nobody@localhost:1/none", "/no/such/folder/x.sqlite"):
+        refused = notebook.attempt(f"%dbos launch {url}").stderr
+        assert "cannot be reached" in refused
+        assert "goes on on sqlite" in refused
+    assert notebook.run("handle.get_result()").result == "7", "the runtime was not ended for it"
+
+
+def test_where_a_run_was_stopped_is_forgotten_when_it_goes_on(notebook: Kernel, tmp_path: Path) -> None:
+    notebook.run(
+        "@DBOS.step()\ndef wait():\n    Path('began').touch()\n    while not Path('go').exists():\n        time.sleep(0.01)\n    return 5"
+    )
+    notebook.run("@DBOS.workflow()\ndef work():\n    return wait()")
+    cell = notebook.start("with SetWorkflowID('w'):\n    work()")
+    eventually(lambda: (tmp_path / "began").exists())
+    notebook.interrupt()
+    cell.wait()
+    notebook.run("Path('go').touch()")
+    assert "interrupted" in (notebook.run("str(DBOS.get_workflow_status('w').attributes)").result or "")
+    notebook.run("%dbos resume w")
+    assert notebook.run("DBOS.retrieve_workflow('w').get_result()").result == "5"
+    assert "interrupted" not in (notebook.run("str(DBOS.get_workflow_status('w').attributes)").result or "")
