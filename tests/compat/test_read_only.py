@@ -136,9 +136,8 @@ def test_an_engine_of_others_is_handed_back_as_it_was(begun: None, database: str
     engine.dispose()
 
 
+@pytest.mark.parametrize("database", ["postgres"], indirect=True)
 def test_a_role_that_may_only_select_suffices(begun: None, database: str) -> None:
-    if database.startswith("sqlite"):
-        pytest.skip("a file has no roles")
     with psycopg.connect(database, autocommit=True) as conn:
         conn.execute("CREATE ROLE looker LOGIN")
         conn.execute("GRANT USAGE ON SCHEMA dbos TO looker")
