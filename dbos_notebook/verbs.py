@@ -420,12 +420,18 @@ MAKING = (
           arg("cell", nargs="*", help="only these cells"),
           arg("--schedule", metavar="CRON", help="start it by the clock: '0 2 * * *'")),
          ("%dbos flow", "%dbos flow my_pipeline", "%dbos flow my_pipeline raw model")),
-    Verb("export", "Write workflows as a module for `dbos worker`, or a run as a page or a notebook.", _export,
-         (arg("what", choices=("worker", "report", "notebook"), help="what is to be written"),
+    Verb("export", "Write workflows as a module for `dbos worker`; or a run as a page, a notebook, or a file to import.", _export,
+         (arg("what", choices=("worker", "report", "notebook", "run"), help="what is to be written"),
           arg("word", nargs="+", kind="id", help="worker: FILE and the names of workflows, or none for all; else RUN FILE"),
           arg("--replace", action="store_true", help="write over a file that is there")),
          ("%dbos export worker worker.py nightly", "%dbos export report 7f3a night.html",
-          "%dbos export notebook 7f3a night.ipynb")),
+          "%dbos export notebook 7f3a night.ipynb", "%dbos export run 7f3a night.jsonl")),
+    Verb("import", "Write the runs of a file into this database.",
+         lambda given, _: commands.import_run(given.file, new_ids=given.new_ids, resume=given.resume),
+         (arg("file", help="what %dbos export run, or dbos export, has written"),
+          arg("--new-ids", action="store_true", help="as copies, with other ids"),
+          arg("--resume", action="store_true", help="what had not ended goes on here; else it comes as CANCELLED")),
+         ("%dbos import night.jsonl", "%dbos import night.jsonl --new-ids")),
 )  # fmt: skip
 
 VERBS = {each.name: each for each in (*LOOKING, *PAST, *ACTING, *MAKING)}

@@ -44,7 +44,7 @@ from dbos_notebook.commands.looking import (
     waiting,
     watch,
 )
-from dbos_notebook.commands.making import export_notebook, export_report, export_worker, flow
+from dbos_notebook.commands.making import export_notebook, export_report, export_run, export_worker, flow, import_run
 from dbos_notebook.commands.past import at, check, debug, diff, enter
 from dbos_notebook.commands.patching import patch
 from dbos_notebook.commands.triaging import fork_group, resume_group, triage
@@ -67,10 +67,12 @@ __all__ = [
     "explorer",
     "export_notebook",
     "export_report",
+    "export_run",
     "export_worker",
     "flow",
     "fork",
     "fork_group",
+    "import_run",
     "launch",
     "log",
     "messages",

@@ -14,7 +14,7 @@ from dbos_notebook.commands.targets import Target, id_of
 from dbos_notebook.durable.flow import flow as made_flow
 from dbos_notebook.durable.recording import known_cells, store
 from dbos_notebook.export import worker
-from dbos_notebook.export.files import write
+from dbos_notebook.export.files import check_free, write
 from dbos_notebook.export.module import ExportError
 from dbos_notebook.export.notebook import notebook_of
 from dbos_notebook.export.report import report_of
@@ -23,6 +23,8 @@ from dbos_notebook.views.handle import text_view
 from dbos_notebook.views.view import View
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from dbos_notebook.source import Source
 
 
@@ -77,6 +79,32 @@ def export_notebook(target: Target, file: str | Path, *, replace: bool = False, 
     text = notebook_of(here, id_of(here, target), known_cells(), _names(), door.session().opening)
     write(path, text, replace=replace)
     return text_view(f"{path.name}: its first cells open the database and define the code.")
+
+
+def export_run(target: Target, file: str | Path, *, replace: bool = False, at: Source | None = None) -> View:
+    """Write a run with its children and all they recorded, as it is stored, for `import_run` on another database."""
+    here, path = at or door.source(), _path(file)
+    if here.mask:
+        raise ExportError("fields are masked here, and the file would hold them: attach without --mask to write it")
+    check_free(path, replace=replace)
+    counts = here.client.export_workflows(path, [id_of(here, target)])
+    amount = words.count(counts.get("workflow", 1), "run")
+    return text_view(
+        f"{path.name}: {amount}, {path.stat().st_size / 1000:,.0f} kB. It holds all values, as they are stored."
+    )
+
+
+def import_run(
+    file: str | Path, *, new_ids: bool = False, resume: bool = False, at: Source | None = None
+) -> pd.DataFrame:
+    """Write the runs of a file into this database; return those that were not there yet.
+
+    `new_ids` makes copies. What had not ended comes as CANCELLED, or with `resume` goes on here. What it holds is decoded
+    only when somebody asks for a value: then pickled values of strangers can run code.
+    """
+    here = at or door.source()
+    made = here.client.import_workflows(_path(file), new_ids=new_ids, resume=resume)
+    return here.runs(workflow_ids=made) if made else here.runs(workflow_ids=[], limit=1).iloc[:0]
 
 
 def _path(file: str | Path) -> Path:

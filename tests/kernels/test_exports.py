@@ -226,3 +226,18 @@ def test_a_run_becomes_a_notebook_that_runs(begun: Kernel, tmp_path: Path) -> No
     results = [begun.run(cell).result for cell in cells]
     assert results[-2:] == ["[Row(n=0), Row(n=1), Row(n=2)]", "6"]
     assert begun.run("len(DBOS.list_workflows())").result == "1", "nothing is recorded"
+
+
+def test_a_run_goes_to_another_database(begun: Kernel, tmp_path: Path) -> None:
+    (tmp_path / "go").touch()
+    begun.run("handle.get_result()")
+    begun.run("%dbos export run night night.jsonl")
+    begun.run("%dbos launch other.sqlite")
+    assert begun.run("found = %dbos import night.jsonl\nlist(found.index)").result == "['night']"
+    assert begun.run("DBOS.retrieve_workflow('night').get_result()").result == "Row(n=6)"
+    assert begun.run("again = %dbos import night.jsonl\nlen(again)").result == "0", "it is there already"
+    assert (
+        begun.run("copy = %dbos import night.jsonl --new-ids\nlen(copy), copy.index[0] != 'night'").result
+        == "(1, True)"
+    )
+    assert "is there already" in begun.attempt("%dbos export run night night.jsonl").stderr

@@ -161,7 +161,12 @@ def test_an_example_of_the_help_runs(
     monkeypatch.setattr(commands, "explorer", lambda: View("", "the explorer"))
     monkeypatch.setattr(door.session(), "launch", lambda url: f"launched {url}")
     monkeypatch.setattr(commands, "attach", lambda url=None, **_: View("", f"attached {url}"))
-    for name in ("flow", "export_worker", "export_notebook"):  # these need a kernel that has the extension loaded
+    for name in (
+        "flow",
+        "export_worker",
+        "export_notebook",
+        "import_run",
+    ):  # these need a kernel that has the extension loaded
         monkeypatch.setattr(commands, name, lambda *words, **_: View("", f"made {words}"))
 
     ran = runs.run_cell(example)
