@@ -206,7 +206,9 @@ if hasattr(os, "register_at_fork"):
 
 
 def _listening_socket(host: str, port: int) -> socket.socket:
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    # As bytes, or every launch would load what names in other scripts need.
+    name = host.encode() if host.isascii() else host
+    family, kind, protocol, _, address = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)[0]
     made = socket.socket(family, kind, protocol)
     try:
         if os.name == "posix":  # elsewhere it would let two programs listen on one port
