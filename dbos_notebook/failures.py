@@ -21,7 +21,7 @@ from dbos_notebook.fingerprints import cause_of, fingerprint, kind_and_message
 from dbos_notebook.frames import TRIAGE, frame
 from dbos_notebook.views import words
 from dbos_notebook.views.html import element, fitting, line, page, table
-from dbos_notebook.views.view import View
+from dbos_notebook.views.view import Shown, View
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,7 +92,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Triage:
+class Triage(Shown):
     """What a triage found. `frame` has a row for each group."""
 
     asked: Asked
@@ -153,14 +153,6 @@ class Triage:
             code,
             line(each.suggestion, CELL_LIMIT),
         )
-
-    def __repr__(self) -> str:
-        return self.view.text
-
-    def _repr_mimebundle_(
-        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
-    ) -> dict[str, str]:
-        return self.view.bundle()
 
 
 def triage(source: Source, asked: Asked = Asked()) -> Triage:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -13,6 +12,7 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, magics_class, no_var_expand
 
 from dbos import DBOS, Queue, WorkflowHandle, extension
+from dbos_notebook.cells.options import CellParser, options_of
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -20,25 +20,12 @@ if TYPE_CHECKING:
 Function = Callable[..., Any]
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        raise UsageError(f"%%workflow: {message}. %%workflow --help tells the options.")
-
-    def exit(self, status: int = 0, message: str | None = None) -> Any:
-        raise _Told
-
-
-class _Told(Exception):  # noqa: N818 - not an error: the help was printed
-    """Nothing else is to be done."""
-
-
-def parser() -> argparse.ArgumentParser:
+def parser() -> CellParser:
     """The options of `%%workflow`."""
-    made = _Parser(
-        prog="%%workflow",
-        description="Register the last function of the cell as a workflow, and the others as its steps.",
-        epilog="example:\n  %%workflow --name nightly --retries 2\n  def load(day): ...\n  def nightly(day): return load(day)",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    made = CellParser(
+        "%%workflow",
+        "Register the last function of the cell as a workflow, and the others as its steps.",
+        "%%workflow --name nightly --retries 2\n  def load(day): ...\n  def nightly(day): return load(day)",
     )
     made.add_argument("--name", help="the workflow's name, if it is not the function's")
     made.add_argument("--queue", help="NAME.start(...) puts it on this queue, which is made if there is none")
@@ -59,9 +46,8 @@ class WorkflowMagic(Magics):
     def workflow(self, line: str, cell: str) -> None:
         """Register the last function of the cell as a workflow, and the others as its steps; `--help` for options."""
         shell: Any = self.shell
-        try:
-            options = parser().parse_args(_words(line))
-        except _Told:
+        options = options_of(parser(), line)
+        if options is None:
             return
         names = functions_of(shell.transform_cell(cell))
         if options.retries < 0:
@@ -71,13 +57,6 @@ class WorkflowMagic(Magics):
             # It has shown its own error; a notebook that is run top to bottom stops here only for this one.
             raise UsageError("%%workflow: the cell failed, so nothing was registered")
         define(shell.user_ns, names, options)
-
-
-def _words(line: str) -> list[str]:
-    try:
-        return shlex.split(line)
-    except ValueError as error:
-        raise UsageError(f"%%workflow: {error}; quote what has spaces or quotes") from None
 
 
 def functions_of(text: str) -> list[str]:

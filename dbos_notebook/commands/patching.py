@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from dbos_notebook.frames import UNFINISHED
 from dbos_notebook.replay import check as checking
 from dbos_notebook.views import words
 from dbos_notebook.views.html import element, fitting, page, pre
-from dbos_notebook.views.view import View
+from dbos_notebook.views.view import Shown, View
 
 if TYPE_CHECKING:
     from dbos_notebook.replay.check import Check
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Patch:
+class Patch(Shown):
     """What was found: the check, the workflow's source with a guard (None: none is needed, or it cannot be guessed), and
     the runs that go on with the new code.
     """
@@ -42,14 +41,6 @@ class Patch:
         shown = [] if self.source is None else [pre(self.source)]
         text = [self.check.view.text, *told, *([] if self.source is None else [self.source])]
         return View(page(self.check.view.html, html, shown), fitting("\n".join(text).splitlines()))
-
-    def __repr__(self) -> str:
-        return self.view.text
-
-    def _repr_mimebundle_(
-        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
-    ) -> dict[str, str]:
-        return self.view.bundle()
 
 
 def patch(workflow: str, *, resume: bool = False) -> Patch:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 from typing import TYPE_CHECKING, Any
@@ -10,30 +9,19 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, magics_class, no_var_expand
 
+from dbos_notebook.cells.options import CellParser, options_of
+
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        raise UsageError(f"%%step: {message}. %%step --help tells the options.")
-
-    def exit(self, status: int = 0, message: str | None = None) -> Any:
-        raise _Told
-
-
-class _Told(Exception):  # noqa: N818 - not an error: the help was printed
-    """Nothing else is to be done."""
-
-
-def parser() -> argparse.ArgumentParser:
+def parser() -> CellParser:
     """The options of `%%step`."""
-    made = _Parser(
-        prog="%%step",
-        description="Run the cell as a step: what it gives is recorded, and as long as its code and inputs are the same "
-        "it is answered from the record, also after a restart.",
-        epilog="example:\n  %%step model --needs raw --retry 3\n  model = fit(raw)",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    made = CellParser(
+        "%%step",
+        "Run the cell as a step: what it gives is recorded, and as long as its code and inputs are the same it is answered "
+        "from the record, also after a restart.",
+        "%%step model --needs raw --retry 3\n  model = fit(raw)",
     )
     made.add_argument("name", help="what the step is called: mostly the name of what the cell gives")
     made.add_argument("--needs", nargs="+", default=[], metavar="NAME", help="what it needs beside what its code names")
@@ -53,9 +41,8 @@ class StepMagic(Magics):
     @cell_magic
     def step(self, line: str, cell: str) -> None:
         """Run the cell as a step that is recorded; `--help` tells the options."""
-        try:
-            options = parser().parse_args(words(line))
-        except _Told:
+        options = options_of(parser(), line, words)
+        if options is None:
             return
         if not options.name.isidentifier():
             raise UsageError(f"%%step: {options.name!r} cannot be a name; use letters, digits and _")
@@ -68,10 +55,7 @@ class StepMagic(Magics):
 
 def words(line: str) -> list[str]:
     """The options as they are typed; names may have commas between them."""
-    try:
-        return shlex.split(line.replace(",", " "))
-    except ValueError as error:
-        raise UsageError(f"%%step: {error}; quote what has spaces or quotes") from None
+    return shlex.split(line.replace(",", " "))
 
 
 def register(shell: InteractiveShell) -> None:

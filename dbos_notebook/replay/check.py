@@ -6,7 +6,6 @@ Each run is rehearsed: the workflow's function is played on what the run has rec
 from __future__ import annotations
 
 import linecache
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from dbos import extension
 from dbos_notebook.frames import TEXT, UNFINISHED
 from dbos_notebook.views import words
 from dbos_notebook.views.html import element, fitting, line, page, table
-from dbos_notebook.views.view import View
+from dbos_notebook.views.view import Shown, View
 
 if TYPE_CHECKING:
     from dbos.extension import Rehearsal
@@ -41,7 +40,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Check:
+class Check(Shown):
     """What a check of one workflow found. `frame` has a row for each run."""
 
     workflow: str
@@ -84,14 +83,6 @@ class Check:
                 fitting_ = int(chosen["fits"].sum())
                 told.append(f"{kind}: {fitting_:,} of {words.count(len(chosen), 'run')} fit {name}")
         return told
-
-    def __repr__(self) -> str:
-        return self.view.text
-
-    def _repr_mimebundle_(
-        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
-    ) -> dict[str, str]:
-        return self.view.bundle()
 
 
 def fits(source: Source, workflow_id: str) -> str | None:

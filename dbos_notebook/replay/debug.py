@@ -11,7 +11,7 @@ import asyncio
 import linecache
 import os
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +24,7 @@ from dbos_notebook.masking import NOTHING, Mask
 from dbos_notebook.replay.travel import Moment, moment, shown_values
 from dbos_notebook.views import errors, words
 from dbos_notebook.views.html import element, facts, fitting, fold, line, page, pre, table
-from dbos_notebook.views.view import View
+from dbos_notebook.views.view import Shown, View
 
 if TYPE_CHECKING:
     from dbos import StoredStep
@@ -48,7 +48,7 @@ class Failure(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class PostMortem:
+class PostMortem(Shown):
     """A failure as it was recorded, and as it happened again here; after it `%debug` opens its frames."""
 
     failure: Failure
@@ -125,14 +125,6 @@ class PostMortem:
         live = "%debug opens its frames" if self._place() else ""
         look = f"%dbos at {short} {step} looks around before it" if step is not None else ""
         return "; ".join(each for each in (live, look) if each)
-
-    def __repr__(self) -> str:
-        return self.view.text
-
-    def _repr_mimebundle_(
-        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
-    ) -> dict[str, str]:
-        return self.view.bundle()
 
 
 def debug(source: Source, workflow_id: str) -> PostMortem:

@@ -19,7 +19,7 @@ from dbos_notebook.replay.travel import kept_sources
 from dbos_notebook.replay.values import told_difference
 from dbos_notebook.views import errors, words
 from dbos_notebook.views.html import element, fitting, fold, line, page, pre, table
-from dbos_notebook.views.view import View
+from dbos_notebook.views.view import Shown, View
 
 if TYPE_CHECKING:
     from dbos import StoredStep
@@ -43,7 +43,7 @@ SHOWN_KINDS = ["error", "input", "output"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Diff:
+class Diff(Shown):
     """How two runs differ. `frame` has a row for each step of either, `code` the lines that differ."""
 
     source: Source
@@ -98,14 +98,6 @@ class Diff:
                 yield "took", [words.duration(words.seconds_of(each)) for each in column]
             else:
                 yield name.replace("_", " "), [words.text(each) for each in column]
-
-    def __repr__(self) -> str:
-        return self.view.text
-
-    def _repr_mimebundle_(
-        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
-    ) -> dict[str, str]:
-        return self.view.bundle()
 
 
 def _cells(row: Any) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ The code is played on what the fork would keep, replaced outputs included. No st
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from dbos.error import DBOSWorkflowFunctionNotFoundError
 from dbos_notebook.frames import UNFINISHED
 from dbos_notebook.views import words
 from dbos_notebook.views.html import element, fitting, line, page, status_text, table
-from dbos_notebook.views.view import View
+from dbos_notebook.views.view import Shown, View
 
 if TYPE_CHECKING:
     from dbos_notebook.source import Source
@@ -26,7 +26,7 @@ HEADS = ("step", "child", "workflow", "status", "in the fork")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Preflight:
+class Preflight(Shown):
     """What a fork would do. `children` has a row for each child: its step, id, name, status, and whether it is kept."""
 
     workflow_id: str
@@ -78,14 +78,6 @@ class Preflight:
             reused = int((self.children["in_fork"] != AGAIN).sum())
             said.append(f"child runs kept: {reused}, run again: {len(self.children) - reused}")
         return said
-
-    def __repr__(self) -> str:
-        return self.view.text
-
-    def _repr_mimebundle_(
-        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
-    ) -> dict[str, str]:
-        return self.view.bundle()
 
 
 KEPT, WAITED, AGAIN = "kept", "kept: the fork waits for it", "run again"

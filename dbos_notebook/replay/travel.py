@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import linecache
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from dbos_notebook.masking import NOTHING, Mask
 from dbos_notebook.views import words
 from dbos_notebook.views.html import element, facts, fitting, fold, line, page, pre, table
 from dbos_notebook.views.values import preview
-from dbos_notebook.views.view import View
+from dbos_notebook.views.view import Shown, View
 
 if TYPE_CHECKING:
     from dbos.extension import Sight, Stop
@@ -30,7 +30,7 @@ MARK = "> "
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Moment:
+class Moment(Shown):
     """A run just before one of its steps. `call()` runs that step's function here on what it was given then."""
 
     stop: Stop
@@ -97,14 +97,6 @@ class Moment:
 
     def _held(self) -> list[tuple[str, Mapping[str, Any]]]:
         return [("argument", self.mask.fields(self.arguments)), ("variable", self.mask.fields(self.locals))]
-
-    def __repr__(self) -> str:
-        return self.view.text
-
-    def _repr_mimebundle_(
-        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
-    ) -> dict[str, str]:
-        return self.view.bundle()
 
 
 def moment(source: Source, workflow_id: str, step: int | str | None = None) -> Moment:
