@@ -150,7 +150,9 @@ def _help(action: argparse.Action) -> str:
 def notebook() -> str:
     parts = ["`%load_ext dbos_notebook` loads it. `%dbos VERB --help` says the same as this page."]
     for verb in VERBS.values():
-        rows = [f"- `{', '.join(each.names)}`: {each.options.get('help', '').replace('%%', '%')}" for each in verb.arguments]
+        rows = [
+            f"- `{', '.join(each.names)}`: {each.options.get('help', '').replace('%%', '%')}" for each in verb.arguments
+        ]
         examples = "\n".join(verb.examples)
         parts.append(
             f"## `%dbos {verb.name}`\n\n{verb.help}\n\n" + "\n".join(rows) + f"\n\n```ipython\n{examples}\n```"
