@@ -7,6 +7,8 @@ once before it is stored, because one that pickles but cannot be unpickled would
 
 from __future__ import annotations
 
+import copyreg
+import io
 import json
 import logging
 import math
@@ -66,7 +68,7 @@ class DefaultSerializer(Serializer):
     """Pickle, as base64 text."""
 
     def serialize(self, data: Any) -> str:
-        return b2a_base64(pickle.dumps(data, PICKLE_PROTOCOL), newline=False).decode("ascii")
+        return b2a_base64(_pickled(data), newline=False).decode("ascii")
 
     def deserialize(self, serialized_data: str) -> Any:
         return pickle.loads(a2b_base64(serialized_data))  # noqa: S301 - the format other DBOS programs write
@@ -149,11 +151,26 @@ def _portable_error(error: BaseException) -> dict[str, Any]:
 def survives(error: Exception) -> Exception:
     """The error, if pickling keeps it; else its type and message as one that it keeps."""
     try:
-        if isinstance(pickle.loads(pickle.dumps(error)), BaseException):  # noqa: S301 - what was pickled just now
+        if isinstance(pickle.loads(_pickled(error)), BaseException):  # noqa: S301 - what was pickled just now
             return error
     except Exception as reason:  # noqa: BLE001 - user code, on both ways; the original error matters more
         logger.warning("Cannot keep %s as it is (%s); keeping its message", type(error).__qualname__, reason)
     return _plainly(error)
+
+
+def _pickled(value: Any) -> bytes:
+    if not isinstance(value, BaseException):
+        return pickle.dumps(value, PICKLE_PROTOCOL)
+    # tblib, which Dask installs, makes every error take its traceback along, and none readable where tblib is missing.
+    buffer = io.BytesIO()
+    pickler = pickle.Pickler(buffer, PICKLE_PROTOCOL)
+    pickler.dispatch_table = {
+        kind: reduce
+        for kind, reduce in copyreg.dispatch_table.items()
+        if not getattr(reduce, "__module__", "").startswith("tblib.")
+    }
+    pickler.dump(value)
+    return buffer.getvalue()
 
 
 def _plainly(error: BaseException) -> Exception:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import copyreg
 import json
 import pickle
 from typing import Any
 
 import pytest
+import tblib.pickling_support
 
 from dbos import DBOS, Serializer, SetWorkflowID, WorkflowSerializationFormat
 from tests.compat.acts import again
@@ -87,6 +89,25 @@ def test_an_error_is_pickled_by_default(app: App, hand: Hand, rows: Rows) -> Non
 
     error = unpickled(rows.workflow("w").error)
     assert (KeyError, ("no", 7)) == (type(error), error.args)
+
+
+def test_a_library_that_changes_how_errors_are_pickled_changes_no_record(app: App, hand: Hand, rows: Rows) -> None:
+    """Dask installs tblib, and would make the errors of all workflows unreadable where that is missing."""
+    registered = dict(copyreg.dispatch_table)
+    tblib.pickling_support.install()
+    try:
+
+        @DBOS.workflow()
+        def fails() -> None:
+            raise ValueError("bad")
+
+        app.launch()
+        with SetWorkflowID("w"), pytest.raises(ValueError, match="bad"):
+            hand.call(fails)
+        assert b"tblib" not in base64.b64decode(rows.workflow("w").error)
+    finally:
+        copyreg.dispatch_table.clear()
+        copyreg.dispatch_table.update(registered)
 
 
 @pytest.mark.parametrize(
