@@ -6,14 +6,13 @@ already runs over there. A worker that is lost is a failed attempt.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from typing import TYPE_CHECKING, Any
 
 from dbos._engine.executors import Packed, Parcel
 from dbos._engine.runtime import Call, Runtime
-from dbos._kernel.plan import arun, run
+from dbos._kernel.plan import in_its_colour
 from dbos._kernel.waiting import wait_until
 from dbos.error import DBOSStepTimeoutError, DBOSStepWorkerLostError
 
@@ -39,19 +38,7 @@ def away(
     def plan(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return _perform(here, name, Parcel(name, fn, args, kwargs), source, timeout_seconds)
 
-    if is_async:
-
-        @functools.wraps(fn)
-        async def call_async(*args: Any, **kwargs: Any) -> Any:
-            return await arun(plan(args, kwargs))
-
-        return call_async
-
-    @functools.wraps(fn)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return run(plan(args, kwargs))
-
-    return call
+    return in_its_colour(fn, is_async, plan)
 
 
 async def _perform(here: Here, name: str, parcel: Parcel, source: ExecutorSource, timeout_seconds: float | None) -> Any:
@@ -84,16 +71,17 @@ async def _perform(here: Here, name: str, parcel: Parcel, source: ExecutorSource
 def _outcome(name: str, executors: Executors, executor: Executor, future: Future[Any]) -> Any:
     """What the function returned or raised, if its worker lived so long."""
     try:
+        error = future.exception()
+    except CancelledError as cancelled:
+        error = cancelled
+    if error is None:
         value = future.result()
-    except (BrokenExecutor, CancelledError) as error:
+        return value.unpacked(name) if isinstance(value, Packed) else value
+    # What is no Exception ended the worker, such as SystemExit.
+    is_lost = isinstance(error, BrokenExecutor | CancelledError) or type(error).__name__ in LOST
+    if is_lost or not isinstance(error, Exception):
         raise _lost(name, executors, executor, error) from error
-    except Exception as error:
-        if type(error).__name__ in LOST:
-            raise _lost(name, executors, executor, error) from error
-        raise
-    except BaseException as error:
-        raise _lost(name, executors, executor, error) from error
-    return value.unpacked(name) if isinstance(value, Packed) else value
+    raise error
 
 
 def _lost(name: str, executors: Executors, executor: Executor, error: BaseException) -> DBOSStepWorkerLostError:

@@ -14,7 +14,7 @@ from dbos._engine.step import StepSpec, perform_step
 from dbos._engine.transaction import TransactionSpec, perform_transaction
 from dbos._kernel.journal import refuse_in_transaction
 from dbos._kernel.model import STEP_WORKFLOW_PREFIX
-from dbos._kernel.plan import arun, run
+from dbos._kernel.plan import arun, in_its_colour, run
 from dbos._kernel.scope import CALLER, HERE
 from dbos.error import DBOSException, DBOSMisuseError
 
@@ -94,23 +94,6 @@ def transaction(
     alone = WorkflowSpec(f"{STEP_WORKFLOW_PREFIX}{spec.name}", call_sync, is_async=False)
     registry.add("transaction", alone)
     return _named(call_sync, spec.name)
-
-
-def in_its_colour(fn: Callable[..., Any], is_async: bool, plan: Callable[..., Any]) -> Callable[..., Any]:
-    """The plan as a function that looks like the user's."""
-    if is_async:
-
-        @functools.wraps(fn)
-        async def call_async(*args: Any, **kwargs: Any) -> Any:
-            return await arun(plan(args, kwargs))
-
-        return call_async
-
-    @functools.wraps(fn)
-    def call_sync(*args: Any, **kwargs: Any) -> Any:
-        return run(plan(args, kwargs))
-
-    return call_sync
 
 
 def _named(decorated: Callable[..., Any], name: str) -> Callable[..., Any]:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypedDict, TypeVar, cast
 
 from sqlalchemy import URL, Engine, NullPool, create_engine, make_url, text
 
-from dbos._engine.decorate import in_its_colour
 from dbos._engine.transaction import ISOLATION_LEVELS, TransactionSpec, begin_immediately
 from dbos._faces.ambient import instance, registry
 from dbos._faces.config import engine_for, parsed
 from dbos._features.datasources import SESSION, Datasource, async_sessions_of, perform, sessions_of
-from dbos._kernel.plan import arun, refuse_to_block, run
+from dbos._kernel.plan import arun, in_its_colour, refuse_to_block, run
 from dbos._kernel.scope import HERE
 from dbos.error import DBOSException, DBOSInitializationError, DBOSMisuseError
 

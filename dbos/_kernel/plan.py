@@ -126,6 +126,23 @@ def _same(value: R) -> R:
 Methods = tuple[Callable[Concatenate[C, P], A], Callable[Concatenate[C, P], Coroutine[Any, Any, B]]]
 
 
+def in_its_colour(fn: Callable[..., Any], is_async: bool, plan: Callable[..., Any]) -> Callable[..., Any]:
+    """The plan as a function that looks like the user's."""
+    if is_async:
+
+        @functools.wraps(fn)
+        async def call_async(*args: Any, **kwargs: Any) -> Any:
+            return await arun(plan(args, kwargs))
+
+        return call_async
+
+    @functools.wraps(fn)
+    def call_sync(*args: Any, **kwargs: Any) -> Any:
+        return run(plan(args, kwargs))
+
+    return call_sync
+
+
 class Op(Generic[H, P, R]):
     """A plan under its name; the faces make methods of it, tests walk over `every`."""
 
