@@ -49,6 +49,8 @@ class Guest(Here):
                 "its run_sync()."
             )
         store = ground.store
+        if store.lane.refusal is not None:
+            raise store.lane.refusal()  # it is a client that must not write, whatever the transaction may
         if connection.dialect.name != store.engine.dialect.name:
             raise DBOSException(
                 f"The transaction is on {connection.dialect.name}, and the workflows are on {store.engine.dialect.name}: "

@@ -191,6 +191,11 @@ class DBOSClient(Joining):
         """Whether this client refuses to write."""
         return self._read_only is not None
 
+    def refuse_if_read_only(self) -> None:
+        """Raise what an operation that writes would raise, before the first of several such operations."""
+        if self._read_only is not None:
+            raise self._read_only.refusal()
+
     # -- the end -----------------------------------------------------------------------------------------------
 
     def destroy(self) -> None:

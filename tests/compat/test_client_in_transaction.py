@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from dbos import DBOS, DBOSClient, Queue, SetWorkflowID
 from dbos._faces.config import parsed
 from dbos._features.messages import SendMessage
-from dbos.error import DBOSException, DBOSNonExistentWorkflowError, DBOSQueueDeduplicatedError
+from dbos.error import DBOSException, DBOSNonExistentWorkflowError, DBOSQueueDeduplicatedError, DBOSReadOnlyError
 from tests.conftest import App
 
 Place = Callable[[], AbstractContextManager[Connection | Session]]
@@ -117,3 +117,19 @@ def test_a_transaction_elsewhere_is_refused(database: str, app: App, client: DBO
     if not database.startswith("sqlite"):
         with create_engine("sqlite://").begin() as mine, pytest.raises(DBOSException, match="one database"):
             client.enqueue_in_transaction(mine, options(), 1)
+
+
+def test_a_client_that_only_reads_asks_for_nothing_in_a_transaction(app: App, place: Place, database: str) -> None:
+    Queue("jobs")
+
+    @DBOS.workflow(name="work")
+    def work() -> None:
+        return None
+
+    app.launch()
+    with DBOSClient(system_database_url=database, read_only=True) as client:
+        with pytest.raises(DBOSReadOnlyError, match="only reads"):
+            client.refuse_if_read_only()
+        with place() as mine, pytest.raises(DBOSReadOnlyError, match="only reads"):
+            client.enqueue_in_transaction(mine, options())
+        assert client.list_workflows() == []
