@@ -30,7 +30,7 @@ FULL_LOOK_MS = 5_000
 SHORT_LOOK_MS = 1_000
 # How often the file is looked at: so long after it last changed, so many milliseconds apart.
 PACES_MS = ((500, 2), (1_500, 5))
-SLOWEST_MS = 25
+SLOWEST_MS = 40
 # At least so long between two NOTIFYs of ours; what is rung meanwhile goes together.
 GATHER_MS = 5
 
