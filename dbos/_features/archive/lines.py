@@ -12,9 +12,10 @@ A column that is empty is left out. Who owned a running workflow is not said: th
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Boolean, Integer, Text, bindparam, func, select, union_all
 
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 FORMAT, VERSION = "dbos-archive", 1
 
 Values = dict[str, Any]
+# Where an archive lies: a path, or a file that is open.
+Place = str | os.PathLike[str] | IO[str] | IO[bytes]
+# Called with the number of workflows written or read so far.
+Progress = Callable[[int], object]
 
 
 @dataclass(frozen=True, slots=True)

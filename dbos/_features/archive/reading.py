@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,8 @@ from dbos._features.archive.lines import (
     SORTS,
     VERSION,
     Group,
+    Place,
+    Progress,
     Values,
     defaults,
     read_groups,
@@ -48,16 +50,13 @@ if TYPE_CHECKING:
     from dbos._kernel.scope import Ground
     from dbos._kernel.statement import Conn
 
-Source = str | os.PathLike[str] | IO[str] | IO[bytes]
-Progress = Callable[[int], object]
-
 STATUSES = frozenset(each.value for each in WorkflowStatusString)
 
 
 @op("DBOS.importWorkflows")
 async def import_workflows(
     here: Here,
-    path_or_file: Source,
+    path_or_file: Place,
     *,
     new_ids: bool = False,
     resume: bool = False,
@@ -80,7 +79,7 @@ async def import_workflows(
     return made
 
 
-def _import(ground: Ground, source: Source, new_ids: bool, resume: bool, progress: Progress | None) -> list[str]:
+def _import(ground: Ground, source: Place, new_ids: bool, resume: bool, progress: Progress | None) -> list[str]:
     made: list[str] = []
     with _twice(source) as file:
         check = _Check(ground)
@@ -108,7 +107,7 @@ def _import(ground: Ground, source: Source, new_ids: bool, resume: bool, progres
 
 
 @contextmanager
-def _twice(source: Source) -> Iterator[IO[bytes]]:
+def _twice(source: Place) -> Iterator[IO[bytes]]:
     """The archive as a file that can be read twice."""
     if isinstance(source, str | os.PathLike):
         with Path(source).open("rb") as file:

@@ -10,7 +10,7 @@ import io
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,8 @@ from dbos._features.archive.lines import (
     READ,
     SIZES,
     VERSION,
+    Place,
+    Progress,
     line_of,
     read_groups,
     sorts_in,
@@ -44,9 +46,6 @@ if TYPE_CHECKING:
     from dbos._kernel.statement import Conn
     from dbos._kernel.store import Store
 
-Target = str | os.PathLike[str] | IO[str] | IO[bytes]
-Progress = Callable[[int], object]
-
 # So many workflows are looked up at once, and of those so many characters read.
 PAGE, MOST_CHARACTERS = 100, 8_000_000
 
@@ -55,7 +54,7 @@ PAGE, MOST_CHARACTERS = 100, 8_000_000
 async def export_workflows(
     here: Here,
     /,
-    path_or_file: Target,
+    path_or_file: Place,
     workflow_ids: list[str] | None = None,
     *,
     with_children: bool = True,
@@ -207,7 +206,7 @@ def _page(conn: Conn, wanted: WorkflowFilter, last: tuple[int, str] | None, *, n
 # -- where to --------------------------------------------------------------------------------------------------
 
 
-def _to_target(target: Target, export: _Export) -> dict[str, int]:
+def _to_target(target: Place, export: _Export) -> dict[str, int]:
     if isinstance(target, str | os.PathLike):
         with _appearing(Path(target)) as file:
             for line in export.lines():
