@@ -104,7 +104,8 @@ class CellStore:
             )
         found: Values = {}
         for name in dict.fromkeys([*cell.reading.reads, *cell.needs]):
-            if is_data(names, name):
+            # What a cell gave, or what is asked for, is data even if it can be called, as some models can.
+            if name in names and (name in self.given or name in cell.needs or has_data(names, name)):
                 value = self._input(cell, name, names[name])
                 # What nobody can tell from another is no input that could be recorded: a connection, a file.
                 if isinstance(value, Reference) or fingerprint(value) is not None or name in cell.needs:
@@ -147,7 +148,7 @@ def recorded(run: str) -> Values:
     return dict(step["output"])
 
 
-def is_data(names: Mapping[str, Any], name: str) -> bool:
+def has_data(names: Mapping[str, Any], name: str) -> bool:
     """Whether the notebook has data under this name, and no code."""
     return name in names and not isinstance(names[name], CODE_KINDS) and not callable(names[name])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from datetime import datetime
+from itertools import count, islice
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -19,8 +20,8 @@ from dbos_notebook.durable.values import CannotBeKeptError
 from dbos_notebook.views import words
 
 UNFINISHED = {WorkflowStatusString.PENDING.value, WorkflowStatusString.ENQUEUED.value}
-# So many attempts of the same code on the same inputs are looked for.
-MOST_ATTEMPTS = 50
+# So many attempts of the same code on the same inputs are looked for at once.
+ATTEMPTS = 50
 PARTS = "made_of"
 
 _store = CellStore()
@@ -62,7 +63,7 @@ class CellRun:
         cell, given = self.cell, {name for each in store().cells.values() for name in each.gives}
         self._execute(cell.reading.lifted)
         reads = dict.fromkeys([*cell.reading.reads, *cell.needs])
-        cell.inputs = {name: None for name in reads if name in given or durable.is_data(self.names, name)}
+        cell.inputs = dict.fromkeys(name for name in reads if name in given or durable.has_data(self.names, name))
         store().cells[cell.name] = cell
 
     # -- defining ----------------------------------------------------------------------------------------------
@@ -82,12 +83,18 @@ class CellRun:
     # -- records -----------------------------------------------------------------------------------------------
 
     def _attempts(self) -> list[WorkflowStatus]:
-        """The records of just this, the newest first."""
-        self.base = f"{self.title}.{hashed(repr(sorted(self.parts.items())))}"
-        ids = [self.base, *(f"{self.base}.{number}" for number in range(2, MOST_ATTEMPTS))]
-        return door.session().client.list_workflows(
-            workflow_ids=ids, sort_desc=True, load_input=False, load_output=False
-        )
+        """The records of just this, the newest first; `free` is the id for another one."""
+        base, client = f"{self.title}.{hashed(repr(sorted(self.parts.items())))}", door.session().client
+        ids = (base if number == 1 else f"{base}.{number}" for number in count(1))
+        found: list[WorkflowStatus] = []
+        while True:
+            asked = list(islice(ids, ATTEMPTS))
+            page = client.list_workflows(workflow_ids=asked, load_input=False, load_output=False)
+            found += page
+            if len(page) < ATTEMPTS:
+                taken = {each.workflow_id for each in page}
+                self.free = next(each for each in asked if each not in taken)
+                return sorted(found, key=lambda each: each.created_at or 0, reverse=True)
 
     def _answer(self, done: WorkflowStatus) -> None:
         cell, found = self.cell, store().given
@@ -108,7 +115,7 @@ class CellRun:
     def _run_alone(self, attempts: list[WorkflowStatus]) -> None:
         cell = self.cell
         goes_on = next((each for each in attempts if each.status in UNFINISHED), None)
-        run = self.base if not attempts else f"{self.base}.{len(attempts) + 1}"
+        run = self.free
         if goes_on is not None:
             run = goes_on.workflow_id
             _say(f"{cell.name}: begun {_when(goes_on.created_at)} and not ended, so it goes on")
