@@ -16,7 +16,7 @@ from dbos import SetWorkflowID
 from dbos.error import DBOSSchemaError
 from dbos_notebook import door
 from dbos_notebook.failures import FAILED, Group, triage
-from dbos_notebook.source import NotFoundError
+from dbos_notebook.source import NotFoundError, cut_at
 from dbos_notebook.views import words
 from dbos_notebook.views.html import element, fitting, line, page, table
 from dbos_notebook.views.view import View
@@ -95,7 +95,7 @@ def fork_group(
     plan = Plan(found, "fork", tuple(cuts), cuts)
     if not _is_confirmed(plan, confirm, dry_run=dry_run):
         return plan.view
-    _refused_if_read_only(here)
+    here.client.refuse_if_read_only()  # before the first, and not after it
     return here.runs(
         workflow_ids=[_forked(here, found, each, cut, version) for each, (cut, _) in cuts.items()], values=False
     )
@@ -114,7 +114,7 @@ def resume_group(
     plan = Plan(found, "resume", found.resumable, {})
     if not _is_confirmed(plan, confirm, dry_run=dry_run):
         return plan.view
-    _refused_if_read_only(here)
+    here.client.refuse_if_read_only()  # before the first, and not after it
     for each in found.resumable:
         _marked(here, each, {"triage": found.fingerprint, "resumed_by": door.session().executor_id})
     return here.runs(workflow_ids=here.resume(*found.resumable, new_code=new_code), values=False)
@@ -156,33 +156,17 @@ def _cuts(here: Source, ids: Sequence[str], step: int | str | None) -> dict[str,
     for start in range(0, len(ids), CHUNK):
         for each in here.client.list_steps(list(ids[start : start + CHUNK]), longest=0):
             listed[each.workflow_id].append(each)
-    return {each: _cut(each, steps, step) for each, steps in listed.items()}
-
-
-def _cut(workflow_id: str, steps: list[StoredStep], step: int | str | None) -> tuple[int, str]:
-    following = max((each.step_id for each in steps), default=0) + 1
-    names = {each.step_id: each.name for each in steps}
-    if step is None:
-        number = next((each.step_id for each in reversed(steps) if each.failed), following)
-    elif isinstance(step, str):
-        number = next((each.step_id for each in steps if each.name == step), 0)
-    else:
-        number = step
-    if not 1 <= number <= following:
-        known = ", ".join(dict.fromkeys(names.values())) or "none"
-        raise NotFoundError(
-            f"workflow {workflow_id} of this group has no step {step!r}, so nothing was forked; it has {known}"
-        )
-    return number, names.get(number, "after the last")
+    cuts: dict[str, tuple[int, str]] = {}
+    for workflow_id, steps in listed.items():
+        try:
+            number = cut_at(workflow_id, steps, step)
+        except NotFoundError as error:
+            raise NotFoundError(f"{error}. It is of this group, so nothing was forked") from None
+        cuts[workflow_id] = number, next((kept.name for kept in steps if kept.step_id == number), "after the last")
+    return cuts
 
 
 # -- acting --------------------------------------------------------------------------------------------------------
-
-
-def _refused_if_read_only(here: Source) -> None:
-    """Say so before anything is begun, and not after the first."""
-    if here.client.is_read_only:
-        here.client.cancel_workflows([])
 
 
 def _forked(here: Source, group: Group, workflow_id: str, cut: int, version: str | None) -> str:

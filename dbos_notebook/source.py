@@ -310,20 +310,7 @@ class Source:
 
     def step_to_fork_from(self, workflow_id: str, step: int | str | None = None) -> int:
         """The number of a step that is given by its name; without one, of the step that failed or else comes next."""
-        steps = self.client.list_steps([workflow_id], longest=0)
-        if step is not None and not isinstance(step, str):
-            number, following = int(step), max((each.step_id for each in steps), default=0) + 1  # frames have no ints
-            if not 1 <= number <= following:
-                raise NotFoundError(f"workflow {workflow_id} has no step {number}; say one from 1 to {following}")
-            return number
-        if step is None:
-            failed = [each.step_id for each in steps if each.failed]
-            return failed[-1] if failed else max((each.step_id for each in steps), default=0) + 1
-        for each in steps:
-            if each.name == step:
-                return each.step_id
-        known = ", ".join(dict.fromkeys(each.name for each in steps)) or "none"
-        raise NotFoundError(f"workflow {workflow_id} has no step {step!r}; its steps: {known}")
+        return cut_at(workflow_id, self.client.list_steps([workflow_id], longest=0), step)
 
     def delete(self, *workflow_ids: str) -> list[str]:
         """Delete workflows with everything that belongs to them, and return their ids."""
@@ -433,3 +420,20 @@ def _objects(index: pd.Index, values: list[Any]) -> pd.Series:
     for place, value in enumerate(values):
         column[place] = value
     return pd.Series(column, index=index, dtype=object)
+
+
+def cut_at(workflow_id: str, steps: Sequence[StoredStep], step: int | str | None = None) -> int:
+    """The number of a step that is given by its number or name; without one, of the step that failed or else comes next."""
+    following = max((each.step_id for each in steps), default=0) + 1
+    if step is None:
+        return next((each.step_id for each in reversed(steps) if each.failed), following)
+    if isinstance(step, str):
+        for each in steps:
+            if each.name == step:
+                return each.step_id
+        known = ", ".join(dict.fromkeys(each.name for each in steps)) or "none"
+        raise NotFoundError(f"workflow {workflow_id} has no step {step!r}; its steps: {known}")
+    number = int(step)  # frames have no ints
+    if not 1 <= number <= following:
+        raise NotFoundError(f"workflow {workflow_id} has no step {number}; say one from 1 to {following}")
+    return number

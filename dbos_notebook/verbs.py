@@ -428,10 +428,11 @@ MAKING = (
           "%dbos export notebook 7f3a night.ipynb", "%dbos export run 7f3a night.jsonl")),
     Verb("import", "Write the runs of a file into this database.",
          lambda given, _: commands.import_run(given.file, new_ids=given.new_ids, resume=given.resume),
-         (arg("file", help="what %%dbos export run, or dbos export, has written"),
+         (arg("what", nargs="?", choices=("run",), default="run", help="may be left out"),
+          arg("file", help="what %%dbos export run, or dbos export, has written"),
           arg("--new-ids", action="store_true", help="as copies, with other ids"),
           arg("--resume", action="store_true", help="what had not ended goes on here; else it comes as CANCELLED")),
-         ("%dbos import night.jsonl", "%dbos import night.jsonl --new-ids")),
+         ("%dbos import run night.jsonl", "%dbos import night.jsonl --new-ids")),
 )  # fmt: skip
 
 VERBS = {each.name: each for each in (*LOOKING, *PAST, *ACTING, *MAKING)}
