@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 # The row of `dbos_migrations` that other DBOS programs read. Ours is the classic layout and never another number.
 CLASSIC_VERSION = {"postgresql": 19, "sqlite": 17}
 # Our own tables count by themselves, in `notebook_migrations`.
-OWN_VERSION = 2
+OWN_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class Tables:
             "notebook_migrations", self.metadata, Column("version", self._big, primary_key=True)
         )
         self.leases = self._leases()
-        self.starts, self.alerts = self._starts(), self._alerts()
+        self.starts, self.alerts, self.untold = self._starts(), self._alerts(), self._untold()
         self.schedule_origins, self.debounces = self._schedule_origins(), self._debounces()
         self.attribute_rows, self.notes, self.sources = self._attribute_rows(), self._notes(), self._sources()
         later = MetaData(schema=self.schema)  # never created by us
@@ -190,14 +190,9 @@ class Tables:
             *([Column("attributes", Text)] if self.layout.attributes == "column" else []),
         )
         for name, columns, unique, condition in STATUS_INDEXES:
-            where = None if condition is None else text(condition)
-            Index(
-                name,
-                *(table.c[column] for column in columns),
-                unique=unique,
-                sqlite_where=where,
-                postgresql_where=where,
-            )
+            # Only the word of this dialect: SQLAlchemy would load the other one for its own.
+            where = {} if condition is None else {f"{self.dialect.name}_where": text(condition)}
+            Index(name, *(table.c[column] for column in columns), unique=unique, **where)
         return table
 
     def _steps(self) -> Table:
@@ -349,6 +344,20 @@ class Tables:
             Column("rule", Text, primary_key=True),
             Column("subject", Text, primary_key=True),
             Column("raised_at", self._big, nullable=False),
+        )
+
+    def _untold(self) -> Table:
+        """Alerts on their way to a handler, and the launch that takes them there."""
+        return Table(
+            "notebook_untold",
+            self.metadata,
+            Column("alert_id", self._big, primary_key=True, autoincrement=True),
+            Column("rule", Text, nullable=False),
+            Column("message", Text, nullable=False),
+            Column("facts", Text, nullable=False),
+            Column("owner_id", Text, nullable=False),
+            Column("tries", Integer, nullable=False),
+            Column("due_at", self._big, nullable=False),
         )
 
     def _schedule_origins(self) -> Table:
