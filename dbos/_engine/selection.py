@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, and_, or_, select, union_all
 from dbos._engine.attributes import attributes_text
 from dbos._kernel.clock import epoch_ms_of
 from dbos._kernel.model import DELAYED, ENQUEUED, PENDING, UNFINISHED, Words, WorkflowFilter, WorkflowStatusString
-from dbos._kernel.statement import IN_FLIGHT, has_status, one_of
+from dbos._kernel.statement import FAILED, IN_FLIGHT, has_status, one_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Select
@@ -75,8 +75,10 @@ def _moment(t: Tables, wanted: WorkflowFilter) -> ColumnElement[Any]:
 
 
 def _has_one_of(t: Tables, statuses: Iterable[str]) -> ColumnElement[bool]:
-    """The workflow has one of these statuses; those before the end are told as their partial indexes tell them."""
+    """The workflow has one of these statuses; but for success they are told as their partial indexes tell them."""
     asked = set(statuses)
+    if asked and asked <= set(FAILED):
+        return and_(one_of(t.status.c.status, asked), one_of(t.status.c.status, FAILED))
     if not asked or not asked <= UNFINISHED:
         return t.status.c.status.in_(sorted(asked))
     running = asked & set(IN_FLIGHT)

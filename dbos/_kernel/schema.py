@@ -89,6 +89,13 @@ STATUS_INDEXES = (
         False,
         "status = 'ENQUEUED' AND queue_partition_key IS NOT NULL",
     ),
+    # What ended well is not in it, so it costs nothing until something fails.
+    (
+        "idx_workflow_status_failed",
+        ("status", "created_at"),
+        False,
+        "status IN ('CANCELLED', 'ERROR', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED')",
+    ),
     ("idx_workflow_status_delayed", ("delay_until_epoch_ms",), False, "status = 'DELAYED'"),
     ("idx_workflow_status_forked_from", ("forked_from",), False, "forked_from IS NOT NULL"),
     (

@@ -100,8 +100,9 @@ def constant(word: str) -> ColumnElement[str]:
     return literal_column(f"'{word}'", Text())
 
 
-# The statuses that the partial index of what is in flight holds, as its condition names them.
+# The statuses that the partial indexes of what is in flight and of what failed hold, as their conditions name them.
 IN_FLIGHT = ("ENQUEUED", "PENDING")
+FAILED = ("CANCELLED", "ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
 
 def has_status(t: Tables, status: str) -> ColumnElement[bool]:

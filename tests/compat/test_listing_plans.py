@@ -15,6 +15,7 @@ from tests.conftest import App
 ROWS = 4000
 CREATED = "workflow_status_created_at_index"
 IN_FLIGHT, DELAYED = "idx_workflow_status_in_flight", "idx_workflow_status_delayed"
+FAILED = "idx_workflow_status_failed"
 # Any of the names: the key's own index has another one on each database.
 KEY = ("sqlite_autoindex_workflow_status_1", "workflow_status_pkey")
 
@@ -59,6 +60,10 @@ def _sql(text: str | None) -> str:
         ({"status": ["PENDING", "ENQUEUED"]}, (IN_FLIGHT,)),
         ({"status": "PENDING", "queue_name": "q-1"}, (IN_FLIGHT,)),
         ({"status": "DELAYED"}, (DELAYED,)),
+        ({"status": "ERROR", "sort_desc": True}, (FAILED,)),
+        ({"status": "CANCELLED"}, (FAILED,)),
+        ({"status": ["ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]}, (FAILED,)),
+        ({"status": "ERROR", "start_time": "1970-01-01T00:00:01+00:00"}, (FAILED,)),
         ({"queues_only": True}, (IN_FLIGHT, DELAYED)),
         ({"queues_only": True, "queue_name": "q-1"}, (IN_FLIGHT, DELAYED)),
         ({"forked_from": "w-12"}, ("idx_workflow_status_forked_from",)),
