@@ -27,6 +27,7 @@ from dbos._kernel.codec import Codec, DefaultSerializer, Serializer
 from dbos._kernel.extension import Extension, Note, Observed, Observer, installed
 from dbos._kernel.model import STEP_WORKFLOW_PREFIX
 from dbos._kernel.scope import HERE, Ground
+from dbos._kernel.slot import Slot
 
 __all__ = [
     "Extension",
@@ -38,6 +39,7 @@ __all__ = [
     "Rehearsal",
     "Replayed",
     "Sight",
+    "Slot",
     "Stop",
     "client",
     "database_url",
@@ -185,13 +187,13 @@ class Records(NamedTuple):
             self.client.check_connection()
         return Archive(self._ground, registry, self._codec)
 
-    def value(self, text: str, serialization: str | None) -> Any:
-        """The value that is stored so, which may run code; raises what that raises."""
-        return self._codec.decode(text, serialization)
+    def value(self, text: str, serialization: str | None, slot: Slot) -> Any:
+        """The value that is stored so and there, which may run code; raises what that raises."""
+        return self._codec.decode(text, serialization, slot)
 
-    def error(self, text: str, serialization: str | None) -> BaseException:
+    def error(self, text: str, serialization: str | None, slot: Slot) -> BaseException:
         """The error that is stored so; see `value`."""
-        return self._codec.decode_error(text, serialization)
+        return self._codec.decode_error(text, serialization, slot)
 
     @property
     def _ground(self) -> Ground:
@@ -200,11 +202,13 @@ class Records(NamedTuple):
     @property
     def _codec(self) -> Codec:
         own = self._ground.codec
-        return own if self.unpickle is None else Codec(_Lenient(own.default, self.unpickle))
+        if self.unpickle is None or not isinstance(own.default, DefaultSerializer):
+            return own
+        return Codec(_Lenient(own.default, self.unpickle))
 
 
 class _Lenient(Serializer):
-    """A serializer that reads in another way what it cannot read."""
+    """A serializer of pickles that reads in another way what it cannot read."""
 
     def __init__(self, own: Serializer, unpickle: Callable[[str], Any]) -> None:
         self._own, self._unpickle = own, unpickle
@@ -215,9 +219,7 @@ class _Lenient(Serializer):
     def deserialize(self, serialized_data: str) -> Any:
         try:
             return self._own.deserialize(serialized_data)
-        except Exception:
-            if not isinstance(self._own, DefaultSerializer):
-                raise
+        except Exception:  # noqa: BLE001 - whatever a class that is not here makes of it
             return self._unpickle(serialized_data)
 
     def name(self) -> str:

@@ -8,10 +8,13 @@ while the runtime passes over it.
 
 from __future__ import annotations
 
-import inspect
+import ast
+import json
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,8 +23,9 @@ import pandas as pd
 import dbos_notebook.accessor  # noqa: F401 - gives every frame its .dbos
 from dbos import StoredValues, extension
 from dbos.error import DBOSException
+from dbos.extension import Slot
 from dbos_notebook import frames
-from dbos_notebook.masking import NOTHING, Mask
+from dbos_notebook.masking import NOTHING, Mask, places
 from dbos_notebook.origin import ORIGIN, word_for
 from dbos_notebook.signs import KERNEL, STOPPED_AT
 from dbos_notebook.stored import LONGEST_STORED, decoded, unpickled
@@ -66,6 +70,8 @@ class Source:
         self.triaged: Triage | None = None
         #: The queues that only code knows, with their limits.
         self._declared = declared
+        #: The names of parameters by the version of the code that has them, for the mask.
+        self._signatures: dict[str, tuple[str, ...] | None] = {}
         self._word = word_for(self)
 
     def __repr__(self) -> str:
@@ -117,20 +123,31 @@ class Source:
         """The input, output and error of a workflow of that name, decoded."""
         return (
             self._input(each, name),
-            self._decoded(each.output, each.serialization),
-            self._decoded(each.error, each.serialization, is_error=True),
+            self._decoded(each.output, each.serialization, Slot.output(each.workflow_id)),
+            self._decoded(each.error, each.serialization, Slot.error(each.workflow_id), is_error=True),
         )
 
     def _input(self, each: StoredValues, name: str) -> Any:
+        slot = Slot.inputs(each.workflow_id)
         if not self.mask:
-            return self._decoded(each.input, each.serialization)
-        value = decoded(each.input, each.serialization, self.records.value)
+            return self._decoded(each.input, each.serialization, slot)
+        value = decoded(each.input, each.serialization, partial(self.records.value, slot=slot))
         if isinstance(value, dict) and isinstance(value.get("args"), tuple | list):
-            value = {**value, "args": self.mask.arguments(value["args"], _parameters(name))}
+            names = self._recorded_parameters(each.workflow_id) or _parameters(name)
+            value = {**value, "args": self.mask.arguments(value["args"], names)}
         return self.mask.value(value)
 
-    def _decoded(self, text: str | None, serialization: str | None, *, is_error: bool = False) -> Any:
-        return decoded(text, serialization, self.records.error if is_error else self.records.value, self.mask)
+    def _recorded_parameters(self, workflow_id: str) -> tuple[str, ...] | None:
+        """The names of the parameters of the function as the run ran it, where its source was kept."""
+        (code,) = [each.text for each in self.notes([workflow_id], ["code"])] or [""]
+        if code not in self._signatures:
+            kept = self.client.list_sources([code]) if code else []
+            self._signatures[code] = parameters_in(kept[-1].text) if kept else None
+        return self._signatures[code]
+
+    def _decoded(self, text: str | None, serialization: str | None, slot: Slot, *, is_error: bool = False) -> Any:
+        decode = self.records.error if is_error else self.records.value
+        return decoded(text, serialization, partial(decode, slot=slot), self.mask)
 
     def run(self, workflow_id: str) -> WorkflowStatus:
         """One workflow, its values not loaded; `workflow_id` may be the beginning of its id."""
@@ -171,7 +188,9 @@ class Source:
     def _came_to(self, step: StoredStep | None, name: str) -> Any:
         if step is None:
             return None
-        return self._decoded(getattr(step, name), step.serialization, is_error=name == "error")
+        is_error = name == "error"
+        slot = (Slot.step_error if is_error else Slot.step_output)(step.workflow_id, step.step_id)
+        return self._decoded(getattr(step, name), step.serialization, slot, is_error=is_error)
 
     def value(self, workflow_id: str, step: int | None = None) -> Any:
         """The one value that a step returned, or the workflow itself; an error that was raised is returned.
@@ -395,12 +414,31 @@ def span_of(text: timedelta | str) -> timedelta:
     return sum((timedelta(**{UNITS[unit]: float(number)}) for number, unit in parts), timedelta())
 
 
+def parameters_in(source: str) -> tuple[str, ...] | None:
+    """The names of the parameters of a workflow's function by its recorded source, of which it is the last part."""
+    try:
+        parts = json.loads(source)
+        tree = ast.parse(textwrap.dedent(list(parts.values())[-1]))
+    except (ValueError, SyntaxError, AttributeError, IndexError, TypeError):
+        return None
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            given = node.args
+            listed = [*given.posonlyargs, *given.args, *([given.vararg] if given.vararg else [])]
+            return _without_self(tuple(each.arg for each in listed))
+    return None
+
+
 def _parameters(workflow: str) -> tuple[str, ...] | None:
     """The names of the parameters of a workflow's function, where that is defined here."""
     try:
-        names = tuple(inspect.signature(extension.function_of(workflow)).parameters)
-    except (DBOSException, TypeError, ValueError):
+        names = places(extension.function_of(workflow))
+    except DBOSException:
         return None
+    return None if names is None else _without_self(names)
+
+
+def _without_self(names: tuple[str, ...]) -> tuple[str, ...]:
     return names[1:] if names[:1] in {("self",), ("cls",)} else names
 
 

@@ -27,6 +27,7 @@ from dbos._kernel.journal import load, replay
 from dbos._kernel.model import Recorded
 from dbos._kernel.plan import arun, run
 from dbos._kernel.scope import CALLER, NO_OPTIONS, OPTIONS, Run
+from dbos._kernel.slot import Slot
 from dbos._kernel.statement import statement
 from dbos.error import DBOSException, DBOSNonExistentWorkflowError, DBOSUnexpectedStepError
 
@@ -273,7 +274,8 @@ def _kept(archive: Archive, script: Script, before: int | None, outputs: Mapping
             raise DBOSException(
                 f"there is no step {step_id} among those that are kept, so its output cannot be replaced"
             )
-        text = archive.codec.encode(value, serializer, f"the output of step {step_id}")
+        slot = Slot.step_output(script.row.workflow_uuid, step_id)
+        text = archive.codec.encode(value, serializer, slot, f"the output of step {step_id}")
         kept[step_id] = kept[step_id]._replace(output=text, error=None, child_id=None, serialization=serializer.name())
     return Script(script.row, kept)
 
@@ -286,7 +288,7 @@ class Performance:
         self.spec = stage.registry.workflow(row.name)
         self.code = code or self.spec.fn
         self.version: str | None = row.application_version
-        args, self.kwargs = stage.codec.decode_args(row.inputs, row.serialization)
+        args, self.kwargs = stage.codec.decode_args(row.inputs, row.serialization, Slot.inputs(row.workflow_uuid))
         target = stage.registry.target(row.class_name, row.config_name)
         self.args = args if target is None else (target, *args)
         self.actor = Run(stage, row.workflow_uuid, "", row.name)

@@ -17,8 +17,9 @@ from dbos._engine.workflow import Ending, execute_claimed
 from dbos._kernel import model
 from dbos._kernel.bell import done
 from dbos._kernel.journal import STANDING, answer, check_standing, commit, ensure_running, promise, record, replay
+from dbos._kernel.layout import layout_of
 from dbos._kernel.model import PENDING
-from dbos._kernel.schema import layout_of
+from dbos._kernel.slot import Slot
 from dbos._kernel.statement import Entry, one_of, statement
 from dbos._kernel.waiting import wait_until
 from dbos.error import (
@@ -64,9 +65,9 @@ def ending_of(codec: Codec, workflow_id: str, row: Row) -> Ending | None:
     """The ending that a row tells of."""
     match row.status:
         case "SUCCESS":
-            return Ending(codec.decode(row.output, row.serialization), None)
+            return Ending(codec.decode(row.output, row.serialization, Slot.output(workflow_id)), None)
         case "ERROR":
-            return Ending(None, codec.decode_error(row.error or "null", row.serialization))
+            return Ending(None, codec.decode_error(row.error or "null", row.serialization, Slot.error(workflow_id)))
         case "CANCELLED":
             return Ending(None, DBOSAwaitedWorkflowCancelledError(workflow_id))
         case "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
@@ -142,8 +143,10 @@ async def result_step(
     return ending.unwrap()
 
 
-def ending_entry(me: Run, step_id: int, workflow_id: str, started_ms: int) -> Entry:
-    """The record of another workflow's outcome, to be copied from its row."""
+def ending_entry(me: Run, step_id: int, workflow_id: str, started_ms: int) -> Entry | None:
+    """The record of another workflow's outcome, to be copied from its row. None: a copy must be signed anew."""
+    if me.ground.codec.is_bound(None):
+        return None
     now = me.ground.clock.now_ms()
     return Entry(RECORD_RESULT, (me.workflow_id, step_id, me.owner, GET_RESULT, workflow_id, started_ms, now))
 
@@ -161,7 +164,11 @@ async def record_ending(here: Here, step_id: int, workflow_id: str, ending: Endi
         if not await _is_recorded(me, step_id, workflow_id):
             await _record_seen(here, step_id, workflow_id, ending, started_ms)
 
-    await promise(me, ending_entry(me, step_id, workflow_id, started_ms), explain)
+    entry = ending_entry(me, step_id, workflow_id, started_ms)
+    if entry is None:
+        await _record_seen(here, step_id, workflow_id, ending, started_ms)
+    else:
+        await promise(me, entry, explain)
 
 
 async def _record_seen(here: Here, step_id: int, workflow_id: str, ending: Ending, started_ms: int) -> None:
@@ -171,7 +178,8 @@ async def _record_seen(here: Here, step_id: int, workflow_id: str, ending: Endin
         return
     me, codec = here.run, here.ground.codec
     assert me is not None
-    output = codec.encode(ending.result, codec.default, f"the result of workflow {workflow_id}")
+    slot = Slot.step_output(me.workflow_id, step_id)
+    output = codec.encode(ending.result, codec.default, slot, f"the result of workflow {workflow_id}")
     serialization = codec.default.name()
     entry = record(
         me, step_id, GET_RESULT, output=output, child_id=workflow_id, serialization=serialization, started_ms=started_ms
@@ -191,7 +199,7 @@ async def _record_failure(here: Here, step_id: int, workflow_id: str, error: Bas
     me = here.run
     assert me is not None
     serializer = here.ground.codec.default
-    text = here.ground.codec.encode_error(error, serializer)
+    text = here.ground.codec.encode_error(error, serializer, Slot.step_error(me.workflow_id, step_id))
     await commit(
         here,
         record(

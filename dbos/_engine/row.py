@@ -17,6 +17,7 @@ from dbos._kernel.bell import DELAYS, queued
 from dbos._kernel.journal import is_mine
 from dbos._kernel.model import DELAYED, ENQUEUED
 from dbos._kernel.naming import checked_id, new_id
+from dbos._kernel.slot import Slot
 from dbos._kernel.statement import Entry, kind, statement
 from dbos.error import DBOSConflictingWorkflowError, DBOSQueueDeduplicatedError
 
@@ -146,7 +147,8 @@ class Order:
 def row_of(ground: Ground, order: Order, workflow_id: str) -> NewRow:
     """The row that an order makes."""
     serializer = ground.codec.chosen(order.format)
-    inputs = ground.codec.encode_args(order.args, order.kwargs, serializer, f"the arguments of workflow {order.name!r}")
+    slot, what = Slot.inputs(workflow_id), f"the arguments of workflow {order.name!r}"
+    inputs = ground.codec.encode_args(order.args, order.kwargs, serializer, slot, what)
     return NewRow(
         workflow_uuid=workflow_id,
         guard_id=None,

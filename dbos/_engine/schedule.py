@@ -19,6 +19,7 @@ from sqlalchemy import case, desc, func, null, or_, select, update
 from dbos._engine.row import Order, row_of
 from dbos._kernel.cron import Cron, zone_of
 from dbos._kernel.model import INTERNAL_QUEUE
+from dbos._kernel.slot import Slot
 from dbos._kernel.statement import statement
 
 if TYPE_CHECKING:
@@ -125,8 +126,12 @@ class Schedule:
 
     def orders(self, ground: Ground, moments: Iterable[datetime]) -> list[Order]:
         """The workflows for these moments."""
-        context = ground.codec.decode(self.context, None)
+        context = self.opened(ground)
         return [self.order(self.workflow_id(moment), moment, context) for moment in moments]
+
+    def opened(self, ground: Ground) -> Any:
+        """The value of its context."""
+        return ground.codec.decode(self.context, None, Slot.context(self.schedule_name))
 
     def order(self, workflow_id: str, moment: datetime, context: Any) -> Order:
         return Order(

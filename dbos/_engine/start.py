@@ -33,6 +33,7 @@ from dbos._kernel.journal import (
 from dbos._kernel.model import DEAD_LETTER, DELAYED, ENQUEUED, PENDING
 from dbos._kernel.naming import checked_id, new_id
 from dbos._kernel.scope import CALLER, OPTIONS, Run
+from dbos._kernel.slot import Slot
 from dbos._kernel.statement import Entry
 from dbos.error import (
     DBOSConflictingWorkflowError,
@@ -97,8 +98,8 @@ async def call(here: Here, invocation: Invocation) -> Any:
     found = replay(parent, result_id, GET_RESULT)
     if found is not None:
         return answer(parent, found)
-    also = ending_entry(parent, result_id, started.workflow_id, begun_ms)
-    ending, written = await _run_here(runtime, invocation, started, also)
+    entry = ending_entry(parent, result_id, started.workflow_id, begun_ms)
+    ending, written = await _run_here(runtime, invocation, started, *(() if entry is None else (entry,)))
     if written == (True,):
         parent.confirm()
     else:
@@ -292,7 +293,7 @@ async def _begin_child(here: Here, parent: Run, step_id: int, child: Child) -> t
             workflow_id, taken, child.name, child.class_name, child.config_name
         ) or DBOSConflictingWorkflowError(workflow_id, "changed meanwhile")
     serializer = here.ground.codec.default
-    text = here.ground.codec.encode_error(error, serializer)
+    text = here.ground.codec.encode_error(error, serializer, Slot.step_error(parent.workflow_id, step_id))
     await commit(here, record(parent, step_id, child.name, error=text, serialization=serializer.name()))
     raise error
 
@@ -414,9 +415,8 @@ def _row(
     codec, spec = runtime.codec, invocation.spec
     caller = in_role(roles_of(spec.fn), CALLER.get())
     serializer = codec.chosen(spec.format)
-    inputs = codec.encode_args(
-        invocation.stored_args, invocation.kwargs, serializer, f"the arguments of workflow {spec.name!r}"
-    )
+    slot, what = Slot.inputs(workflow_id), f"the arguments of workflow {spec.name!r}"
+    inputs = codec.encode_args(invocation.stored_args, invocation.kwargs, serializer, slot, what)
     if run is not None:
         status, deadline_ms = PENDING, run.deadline_ms
     else:

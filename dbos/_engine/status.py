@@ -10,6 +10,7 @@ from sqlalchemy import bindparam, null, select
 from dbos._engine.attributes import attributes_of
 from dbos._kernel.journal import step_op
 from dbos._kernel.model import StepInfo, WorkflowInputs, WorkflowStatus
+from dbos._kernel.slot import Slot
 from dbos._kernel.statement import statement
 
 if TYPE_CHECKING:
@@ -75,13 +76,13 @@ def step_columns(t: Tables) -> list[ColumnElement[Any]]:
     ]
 
 
-def step_info(codec: Codec, row: Row) -> StepInfo:
+def step_info(codec: Codec, workflow_id: str, row: Row) -> StepInfo:
     """A step's row with its values read; see `status_of`."""
     return StepInfo(
         function_id=row.function_id,
         function_name=row.function_name,
-        output=codec.shown(row.output, row.serialization),
-        error=codec.shown_error(row.error, row.serialization),
+        output=codec.shown(row.output, row.serialization, Slot.step_output(workflow_id, row.function_id)),
+        error=codec.shown_error(row.error, row.serialization, Slot.step_error(workflow_id, row.function_id)),
         child_workflow_id=row.child_workflow_id,
         started_at_epoch_ms=row.started_at_epoch_ms,
         completed_at_epoch_ms=row.completed_at_epoch_ms,
@@ -99,9 +100,9 @@ def status_of(codec: Codec, row: Row) -> WorkflowStatus:
         authenticated_user=row.authenticated_user or None,
         assumed_role=row.assumed_role or None,
         authenticated_roles=_roles(row.authenticated_roles),
-        input=_inputs(codec, row.inputs, row.serialization),
-        output=codec.shown(row.output, row.serialization),
-        error=codec.shown_error(row.error, row.serialization),
+        input=_inputs(codec, row.inputs, row.serialization, Slot.inputs(row.workflow_uuid)),
+        output=codec.shown(row.output, row.serialization, Slot.output(row.workflow_uuid)),
+        error=codec.shown_error(row.error, row.serialization, Slot.error(row.workflow_uuid)),
         created_at=row.created_at,
         updated_at=row.updated_at,
         queue_name=row.queue_name,
@@ -131,13 +132,13 @@ def _roles(text: str | None) -> list[str] | None:
         return None
 
 
-def _inputs(codec: Codec, text: str | None, serialization: str | None) -> Any:
+def _inputs(codec: Codec, text: str | None, serialization: str | None, slot: Slot) -> Any:
     if text is None:
         return None
     try:
-        args, kwargs = codec.decode_args(text, serialization)
+        args, kwargs = codec.decode_args(text, serialization, slot)
     except Exception:  # noqa: BLE001 - shown as it is stored; `shown` says why in the log
-        return codec.shown(text, serialization)
+        return codec.shown(text, serialization, slot)
     return WorkflowInputs(args=args, kwargs=kwargs)
 
 

@@ -40,6 +40,7 @@ from dbos._kernel.journal import RECORD, answer, commit, ensure_running, explain
 from dbos._kernel.migrate import ADVISORY_LOCK, ensure_database
 from dbos._kernel.plan import Effect
 from dbos._kernel.scope import HERE, StepStatus
+from dbos._kernel.slot import Slot
 from dbos._kernel.statement import statement
 from dbos._kernel.store import dialect_of
 from dbos._kernel.trace import happened, span
@@ -285,7 +286,11 @@ class Transact(Effect[str]):
                 self.value = self.fn(*self.args, **self.kwargs)
             finally:
                 HERE.reset(token)
-            output = codec.encode(self.value, codec.default, f"the output of transaction {self.spec.name!r}")
+            slot, what = (
+                Slot.step_output(run.workflow_id, step.step_id),
+                f"the output of transaction {self.spec.name!r}",
+            )
+            output = codec.encode(self.value, codec.default, slot, what)
             if self.application.is_system:
                 self._record_step(session, self.entry(output))
             else:
@@ -308,7 +313,7 @@ class Transact(Effect[str]):
             with application.engine.connect() as conn:
                 output = conn.execute(query).scalar()
         if output is not None:
-            self.value = run.ground.codec.decode(output, None)
+            self.value = run.ground.codec.decode(output, None, Slot.step_output(run.workflow_id, step.step_id))
         return output
 
     def entry(self, output: str) -> Entry:
@@ -373,7 +378,8 @@ async def _as_step(
         await explain_refusal(run, effect.entry(""))
         raise
     except Exception as error:
-        text = runtime.codec.encode_error(error, runtime.codec.default)
+        slot = Slot.step_error(run.workflow_id, step_id)
+        text = runtime.codec.encode_error(error, runtime.codec.default, slot)
         name = runtime.codec.default.name()
         await commit(
             here, record(run, step_id, spec.name, error=text, serialization=name, started_ms=effect.started_ms)

@@ -20,6 +20,7 @@ from dbos._kernel.journal import noted, settle
 from dbos._kernel.model import ERROR, SUCCESS, WORKFLOW_FAILURE
 from dbos._kernel.plan import perform
 from dbos._kernel.scope import CALLER, NO_OPTIONS, OPTIONS, Run
+from dbos._kernel.slot import Slot
 from dbos._kernel.statement import Entry
 from dbos._kernel.trace import failed, span
 from dbos.error import (
@@ -97,7 +98,9 @@ async def execute_claimed(runtime: Runtime, claimed: Claimed, *also: Entry) -> t
     """Run a workflow that was taken from the database."""
 
     def arguments() -> tuple[tuple[Any, ...], dict[str, Any]]:
-        args, kwargs = runtime.codec.decode_args(claimed.inputs, claimed.serialization)
+        args, kwargs = runtime.codec.decode_args(
+            claimed.inputs, claimed.serialization, Slot.inputs(claimed.run.workflow_id)
+        )
         if claimed.spec.validate is not None:
             args, kwargs = claimed.spec.validate(args, kwargs)
         target = runtime.registry.target(claimed.class_name, claimed.config_name)
@@ -175,10 +178,13 @@ async def _finish(run: Run, ending: Ending, also: tuple[Entry, ...]) -> tuple[En
     try:
         serializer = codec.writing(run.format)
         if ending.failure is None:
-            output = codec.encode(ending.result, serializer, f"the output of workflow {run.name!r}")
+            slot, what = Slot.output(run.workflow_id), f"the output of workflow {run.name!r}"
+            output = codec.encode(ending.result, serializer, slot, what)
             outcome = _outcome(run, SUCCESS, output, None)
         else:
-            outcome = _outcome(run, ERROR, None, codec.encode_error(ending.failure, serializer))
+            outcome = _outcome(
+                run, ERROR, None, codec.encode_error(ending.failure, serializer, Slot.error(run.workflow_id))
+            )
         job = run.here.put(outcome, *also, *notes)
         if run.unsettled:
             job.behind = run.unsettled[-1].job
@@ -186,7 +192,7 @@ async def _finish(run: Run, ending: Ending, also: tuple[Entry, ...]) -> tuple[En
     except Exception as error:  # noqa: BLE001 - the value cannot be stored, by the serializer or by the database
         logger.warning("The outcome of workflow %s cannot be stored: %s", run.workflow_id, error)
         ending = Ending(None, error)
-        text = codec.encode_error(error, codec.writing(run.format))
+        text = codec.encode_error(error, codec.writing(run.format), Slot.error(run.workflow_id))
         finished, *rest = await run.here.put(_outcome(run, ERROR, None, text), *also)
     if not finished:
         return None, ()

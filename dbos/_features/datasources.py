@@ -34,6 +34,7 @@ from dbos._kernel.journal import (
 from dbos._kernel.plan import Effect
 from dbos._kernel.pool import Pool
 from dbos._kernel.scope import HERE, Here, StepStatus
+from dbos._kernel.slot import Slot
 from dbos._kernel.store import dialect_of
 from dbos._kernel.trace import span
 from dbos.error import DBOSSchemaError
@@ -218,11 +219,11 @@ class Attempt(Effect[Any]):
         assert self.here is not None
         assert self.here.step is not None
         theirs, ours = run.ground.codec, self.source.codec
-        what = f"the output of transaction {self.spec.name!r}"
+        slot, what = self._slot(run), f"the output of transaction {self.spec.name!r}"
         # Both must be able to store it: after the commit it is too late to find out.
-        text, name = theirs.encode(value, theirs.default, what), theirs.default.name()
+        text, name = theirs.encode(value, theirs.default, slot, what), theirs.default.name()
         if ours is not None:
-            text, name = ours.encode(value, ours.default, what), ours.default.name()
+            text, name = ours.encode(value, ours.default, slot, what), ours.default.name()
         return self.source.kept.insert().values(
             workflow_id=run.workflow_id,
             step_id=self.here.step.step_id,
@@ -262,9 +263,15 @@ class Attempt(Effect[Any]):
         return self.source.find(run.workflow_id, here.step.step_id)
 
     def _read(self, earlier: Any) -> Any:
+        run = self._run
+        assert run is not None
+        codec = self.source.codec or run.ground.codec
+        return codec.decode(earlier.output, earlier.serialization, self._slot(run))
+
+    def _slot(self, run: Run) -> Slot:
         assert self.here is not None
-        codec = self.source.codec or self.here.ground.codec
-        return codec.decode(earlier.output, earlier.serialization)
+        assert self.here.step is not None
+        return Slot.step_output(run.workflow_id, self.here.step.step_id)
 
 
 class RecordedAttempt(Attempt):

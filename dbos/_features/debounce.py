@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import BigInteger, Text, bindparam, case, exists, null, or_, select, update
 
 from dbos._engine.attributes import set_attributes
+from dbos._engine.copies import sign_inputs
 from dbos._engine.handle import Reference
 from dbos._engine.row import TAKEN, NewRow, Order, refuse_conflict, row_of
 from dbos._kernel.bell import DELAYS
@@ -32,6 +33,7 @@ from dbos._kernel.model import DELAYED
 from dbos._kernel.naming import checked_id, new_id
 from dbos._kernel.plan import op
 from dbos._kernel.scope import Here, Run
+from dbos._kernel.slot import Slot
 from dbos._kernel.statement import Entry, statement
 from dbos.error import DBOSException, DBOSQueueDeduplicatedError
 
@@ -161,7 +163,8 @@ async def _debounce_in_workflow(here: Here, order: Order, key: str, pace: Pace) 
             ):
                 return str(standing.child_workflow_id)  # it is done: the first answer was lost
             workflow_id = _join(conn, here, row, key, pace, order.attributes)
-            output = codec.encode(workflow_id, codec.default, "a workflow ID")
+            slot = Slot.step_output(run.workflow_id, step_id)
+            output = codec.encode(workflow_id, codec.default, slot, "a workflow ID")
             own = (run.workflow_id, step_id, run.owner, DEBOUNCE, output, None, workflow_id)
             if not conn.add(Entry(RECORD_WITH, (*own, started_ms, completed_ms, codec.default.name()))):
                 raise _RefusedError  # takes back what was done to the other workflow
@@ -218,7 +221,9 @@ def _join(conn: Conn, here: Here, row: NewRow, key: str, pace: Pace, attributes:
             PUT_OFF, **held, name=row.name, inputs=row.inputs, serialization=row.serialization, until=until, now=now
         )
         if put_off is not None:
-            return str(put_off.workflow_uuid)
+            there = str(put_off.workflow_uuid)
+            sign_inputs(conn, here.ground.codec, row.inputs, row.serialization, row.workflow_uuid, there)
+            return there
         conn.run(LET_GO, **held)
         if conn.add(row.entry):
             conn.run(NOTE, workflow_id=row.workflow_uuid, deadline=deadline)

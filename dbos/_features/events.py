@@ -27,11 +27,13 @@ from dbos._kernel.journal import (
     record_value,
     refuse_in_transaction,
     replay,
+    reread,
     step_op,
 )
 from dbos._kernel.naming import checked_id, pairs_in
 from dbos._kernel.plan import op
 from dbos._kernel.scope import Here
+from dbos._kernel.slot import Slot
 from dbos._kernel.statement import Entry, kind, statement
 from dbos._kernel.waiting import checked_timeout, wait_until, waking_moment
 from dbos.error import DBOSException, DBOSWorkflowConflictIDError
@@ -173,7 +175,7 @@ def _rows(
     here: Here, run: Run, step_id: int, key: str, value: Any, choice: WorkflowSerializationFormat | None
 ) -> tuple[Entry, Entry]:
     serializer = here.serializer(choice)
-    text = here.ground.codec.encode(value, serializer, f"the event {key!r}")
+    text = here.ground.codec.encode(value, serializer, Slot.event(run.workflow_id, key), f"the event {key!r}")
     stored = (key, text, serializer.name(), run.owner)
     return (
         Entry(NOTE_EVENT, (run.workflow_id, step_id, *stored)),
@@ -212,7 +214,7 @@ async def get_event(here: Here, workflow_id: str, key: str, timeout_seconds: flo
         found = await wait_until(here, look, event_of(workflow_id, key), until_ms=until_ms)
     else:
         found = await look()
-    return None if found is None else _opened(here, key, found.value, found.serialization)
+    return None if found is None else _opened(here, workflow_id, key, found.value, found.serialization)
 
 
 async def _get_as_step(
@@ -224,7 +226,7 @@ async def _get_as_step(
     known = replay(run, step_id, GET_NAME)
     if known is not None:
         run.journal.pop(wait_id, None)
-        return answer(run, known) if known.error is not None else _opened(here, key, known.output, known.serialization)
+        return reread(run, known, f"The event {key!r}")
     await ensure_running(run)
     started_ms = here.ground.clock.now_ms()
     channel = event_of(workflow_id, key)
@@ -235,9 +237,10 @@ async def _get_as_step(
     if found is None:
         await record_value(here, step_id, GET_NAME, None, started_ms)
         return None
-    value, format_name = found.value, found.serialization
-    await commit(here, record(run, step_id, GET_NAME, output=value, serialization=format_name, started_ms=started_ms))
-    return _opened(here, key, value, format_name)
+    name, slots = found.serialization, (Slot.event(workflow_id, key), Slot.step_output(run.workflow_id, step_id))
+    value = here.ground.codec.copied(found.value, name, *slots)
+    await commit(here, record(run, step_id, GET_NAME, output=value, serialization=name, started_ms=started_ms))
+    return _opened(here, workflow_id, key, found.value, name)
 
 
 @step_op(GET_ALL_NAME)
@@ -248,8 +251,8 @@ async def get_all_events(here: Here, workflow_id: str) -> dict[str, Any]:
     """
     checked_id(workflow_id, "A workflow ID")
     rows = await here.read(lambda conn: conn.run(EVENTS, workflow_id=workflow_id))
-    return {row.key: _opened(here, row.key, row.value, row.serialization) for row in rows}
+    return {row.key: _opened(here, workflow_id, row.key, row.value, row.serialization) for row in rows}
 
 
-def _opened(here: Here, key: str, text: str | None, serialization: str | None) -> Any:
-    return here.ground.codec.read(text, serialization, f"The event {key!r}")
+def _opened(here: Here, workflow_id: str, key: str, text: str | None, serialization: str | None) -> Any:
+    return here.ground.codec.read(text, serialization, Slot.event(workflow_id, key), f"The event {key!r}")

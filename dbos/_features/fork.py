@@ -1,7 +1,8 @@
 """Forking: a new workflow that has the first steps of another, and goes on by itself from there.
 
 Everything is copied inside the database, in one transaction: the inputs, the records of the steps below the cut
-with the events and stream values that they wrote. Messages, timeouts and places in queues are not inherited.
+with the events and stream values that they wrote. What is signed is then signed for the fork. Messages, timeouts and
+places in queues are not inherited.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import BigInteger, Integer, Text, bindparam, case, delete, func, insert, literal, null, select, update
 
 from dbos._engine.attributes import copy_attributes
+from dbos._engine.copies import sign_copies
 from dbos._engine.handle import Reference, retrieve_workflow
 from dbos._kernel.bell import event_of, queued
 from dbos._kernel.journal import as_step
@@ -19,6 +21,7 @@ from dbos._kernel.model import ENQUEUED, INTERNAL_QUEUE
 from dbos._kernel.naming import checked_id, new_id
 from dbos._kernel.plan import op
 from dbos._kernel.scope import OPTIONS, Here
+from dbos._kernel.slot import Slot
 from dbos._kernel.statement import statement
 from dbos.error import DBOSConflictingWorkflowError, DBOSException, DBOSNonExistentWorkflowError
 
@@ -71,7 +74,7 @@ def FORK(t: Tables) -> Executable:
         t.dialect.insert(t.status)
         .from_select(list(values), select(*values.values()).where(c.workflow_uuid == ORIGINAL))
         .on_conflict_do_nothing()
-        .returning(c.workflow_uuid)
+        .returning(c.serialization)
     )
 
 
@@ -230,9 +233,11 @@ async def _fork(here: Here, workflow_id: str, cut_of: Callable[[Conn], int], wan
         assigned.taken = True
     queue = INTERNAL_QUEUE if wanted.queue_name is None else checked_id(wanted.queue_name, "A queue name")
     rings: list[Channel] = [queued(queue)]
-    serializer = here.ground.codec.default
+    codec, serializer = here.ground.codec, here.ground.codec.default
     replaced = {
-        step_id: here.ground.codec.encode(value, serializer, f"the new output of step {step_id}")
+        step_id: codec.encode(
+            value, serializer, Slot.step_output(fork_id, step_id), f"the new output of step {step_id}"
+        )
         for step_id, value in (wanted.outputs or {}).items()
     }
 
@@ -255,6 +260,8 @@ async def _fork(here: Here, workflow_id: str, cut_of: Callable[[Conn], int], wan
                 conn.run(copy, **ids, start_step=start_step)
             # Somebody may wait already for an event of the fork, by its id.
             rings[1:] = [event_of(fork_id, row.key) for row in conn.run(COPIED_EVENTS, new_id=fork_id)]
+        if codec.is_bound(None) or codec.is_bound(made[0].serialization):
+            sign_copies(conn, codec, workflow_id, fork_id)
         for old, new in (wanted.children or {}).items():
             conn.run(REPLACE_CHILD, new_id=fork_id, old_child=old, new_child=new)
         for step_id, text in replaced.items():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbos._kernel.journal import answer, commit, ensure_running, record, replay
 from dbos._kernel.plan import arun
+from dbos._kernel.slot import Slot
 
 if TYPE_CHECKING:
     from dbos._kernel.scope import Here
@@ -42,7 +43,8 @@ async def asyncio_wait(
     started_ms = here.ground.clock.now_ms()
     done, pending = await asyncio.wait(tasks, timeout=timeout, return_when=return_when)
     codec = here.ground.codec
-    output = codec.encode([place for place, task in enumerate(tasks) if task in done], codec.default, ASYNCIO_WAIT)
+    slot, places = Slot.step_output(run.workflow_id, step_id), [n for n, task in enumerate(tasks) if task in done]
+    output = codec.encode(places, codec.default, slot, ASYNCIO_WAIT)
     entry = record(run, step_id, ASYNCIO_WAIT, output=output, serialization=codec.default.name(), started_ms=started_ms)
     await arun(commit(here, entry))
     return done, pending

@@ -261,7 +261,7 @@ async def get_step(here: Here, workflow_id: str, step_id: int) -> StepInfo | Non
     """Return one recorded step with its values decoded, or None. Nothing is recorded in a workflow."""
     refuse_in_transaction(here, "DBOS.getStep")
     row = await here.read(lambda conn: conn.first(STEP, workflow_id=workflow_id, step_id=step_id))
-    return None if row is None else step_info(here.ground.codec, row)
+    return None if row is None else step_info(here.ground.codec, workflow_id, row)
 
 
 @op("DBOS.listMessages")

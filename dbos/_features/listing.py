@@ -74,4 +74,4 @@ async def list_workflow_steps(
         query: Any = STEPS.build(conn.tables)
         return conn.run_once(paged(query, limit, offset), workflow_id=workflow_id)
 
-    return [step_info(here.ground.codec, row) for row in await here.read(read)]
+    return [step_info(here.ground.codec, workflow_id, row) for row in await here.read(read)]

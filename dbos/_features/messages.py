@@ -35,10 +35,12 @@ from dbos._kernel.journal import (
     record_value,
     refuse_in_transaction,
     replay,
+    reread,
 )
 from dbos._kernel.naming import checked_id, new_id, pairs_in
 from dbos._kernel.plan import op
 from dbos._kernel.scope import Here
+from dbos._kernel.slot import Slot
 from dbos._kernel.statement import Entry, kind, statement
 from dbos._kernel.waiting import checked_timeout, wait_until, waking_moment
 from dbos.error import DBOSConcurrentReceiveError, DBOSException, DBOSNonExistentWorkflowError
@@ -224,7 +226,7 @@ def _letter(here: Here, wanted: SendMessage, choice: WorkflowSerializationFormat
     destination = checked_id(wanted.destination_id, "A destination workflow ID")
     topic = NO_TOPIC if wanted.topic is None else checked_id(wanted.topic, "A topic")
     serializer = here.serializer(choice)
-    text = here.ground.codec.encode(wanted.message, serializer, "a message")
+    text = here.ground.codec.encode(wanted.message, serializer, Slot.message(destination, topic), "a message")
     run = here.run
     return Letter(
         fresh_id if wanted.idempotency_key is None else _keyed_id(wanted.idempotency_key, destination),
@@ -359,7 +361,7 @@ async def _post(
         missing = _missing(conn, letters)
         if missing:
             return Posted(missing, done=False)
-        posted = [*letters, *(_to_forks(conn, letters, keys) if send_to_forks else ())]
+        posted = [*letters, *(_to_forks(here, conn, letters, keys) if send_to_forks else ())]
         rings[:] = [letter.channel for letter in posted]
         # No step was recorded: it was before and the answer was lost, or the workflow is not ours any more.
         if step is not None and not conn.run(RECORD_BULK, rows=_rows([step.row])):
@@ -391,7 +393,7 @@ def _missing(conn: Conn, letters: list[Letter]) -> list[str]:
     return [each for each in wanted if each not in known]
 
 
-def _to_forks(conn: Conn, letters: list[Letter], keys: list[str | None]) -> list[Letter]:
+def _to_forks(here: Here, conn: Conn, letters: list[Letter], keys: list[str | None]) -> list[Letter]:
     """The same messages for everything that was forked from their destinations, directly or not."""
     copies: list[Letter] = []
     forks: dict[str, list[str]] = {}
@@ -404,7 +406,9 @@ def _to_forks(conn: Conn, letters: list[Letter], keys: list[str | None]) -> list
     for letter, key in zip(letters, keys, strict=True):
         for fork in _below(letter.destination_uuid, forks):
             copy_id = f"{letter.message_uuid}::{fork}" if key is None else _keyed_id(key, fork)
-            copies.append(letter._replace(message_uuid=copy_id, destination_uuid=fork))
+            slots = Slot.message(letter.destination_uuid, letter.topic), Slot.message(fork, letter.topic)
+            text = here.ground.codec.moved(letter.message, letter.serialization, *slots) or ""
+            copies.append(letter._replace(message_uuid=copy_id, destination_uuid=fork, message=text))
     return copies
 
 
@@ -436,7 +440,7 @@ async def recv(here: Here, topic: str | None = None, timeout_seconds: float = 60
     found = replay(run, step_id, RECV_NAME)
     if found is not None:
         run.journal.pop(wait_id, None)
-        return answer(run, found) if found.error is not None else _opened(here, found.output, found.serialization)
+        return reread(run, found, "A message")
     await ensure_running(run, settles=False)  # what it takes is written after what was recorded earlier
     place, me = (RECV_NAME, stored_topic), object()
     if run.notes.setdefault(place, me) is not me:
@@ -467,8 +471,10 @@ async def _receive(here: Here, run: Run, topic: str, seconds: float, step_id: in
     if message is None:
         await record_value(here, step_id, RECV_NAME, None, started_ms)
         return None
-    await _take(here, run, topic, message, step_id, started_ms)
-    return _opened(here, message.message, message.serialization)
+    slots = Slot.message(run.workflow_id, topic), Slot.step_output(run.workflow_id, step_id)
+    text = here.ground.codec.copied(message.message, message.serialization, *slots)
+    await _take(here, run, topic, message._replace(message=text), step_id, started_ms)
+    return here.ground.codec.read(message.message, message.serialization, slots[0], "A message")
 
 
 def _taken(run: Run, topic: str) -> dict[str, Put]:
@@ -492,7 +498,3 @@ async def _take(here: Here, run: Run, topic: str, message: Row, step_id: int, st
             await commit(here, Entry(RECORD, row))
 
     _taken(run, topic)[message.message_uuid] = await promise(run, step, mend, mark)
-
-
-def _opened(here: Here, text: str | None, serialization: str | None) -> Any:
-    return here.ground.codec.read(text, serialization, "A message")

@@ -41,6 +41,7 @@ from dbos._kernel.model import INTERNAL_QUEUE, STREAM_MARKS, TERMINAL
 from dbos._kernel.naming import checked_id
 from dbos._kernel.plan import op
 from dbos._kernel.scope import Here
+from dbos._kernel.slot import NOWHERE, Slot
 from dbos._kernel.statement import Entry, one_of, statement
 from dbos.error import DBOSException, DBOSNonExistentWorkflowError
 
@@ -82,7 +83,7 @@ def RECEIVED(t: Tables) -> Executable:
     """What the kept steps received."""
     c = t.steps.c
     mine = (c.workflow_uuid == WORKFLOW, c.function_id < CUT, c.function_name == RECV, c.output.isnot(None))
-    return select(c.output, c.serialization).where(*mine)
+    return select(c.function_id, c.output, c.serialization).where(*mine)
 
 
 @statement
@@ -90,7 +91,7 @@ def CONSUMED(t: Tables) -> Executable:
     """The messages that were received, the oldest first."""
     c = t.messages.c
     return (
-        select(c.message_uuid, c.message, c.serialization)
+        select(c.message_uuid, c.topic, c.message, c.serialization)
         .where(c.destination_uuid == WORKFLOW, c.consumed)
         .order_by(c.created_at_epoch_ms, c.message_uuid)
     )
@@ -226,10 +227,13 @@ class Rewinding:
 
     def _drop_messages(self, conn: Conn) -> None:
         mine = {"workflow_id": self.workflow_id, "cut": self.cut}
-        kept = Counter(tuple(row) for row in conn.run(RECEIVED, **mine))
+        kept: Counter[Any] = Counter()
+        for row in conn.run(RECEIVED, **mine):
+            slot = Slot.step_output(self.workflow_id, row.function_id)
+            kept[self._comparable(row.output, row.serialization, slot)] += 1
         dropped: list[str] = []
         for row in conn.run(CONSUMED, workflow_id=self.workflow_id):
-            text = (row.message, row.serialization)
+            text = self._comparable(row.message, row.serialization, Slot.message(self.workflow_id, row.topic))
             if kept[text]:
                 kept[text] -= 1
             else:
@@ -241,6 +245,10 @@ class Rewinding:
             conn.run(DROP_UNREAD, workflow_id=self.workflow_id, since=0)
         elif moment.number:
             conn.run(DROP_UNREAD, workflow_id=self.workflow_id, since=moment.began or 0)
+
+    def _comparable(self, text: str, serialization: str | None, slot: Slot) -> tuple[str | None, str | None]:
+        """What a message and the record of having received it have in common."""
+        return self.here.ground.codec.copied(text, serialization, slot, NOWHERE), serialization
 
 
 # -- the operation ---------------------------------------------------------------------------------------------
@@ -288,7 +296,8 @@ async def _rewind_as_step(here: Here, rewind: Rewinding) -> None:
         return
     await ensure_running(run)
     started_ms = here.ground.clock.now_ms()
-    output, format_name = codec.encode(None, codec.default, "nothing"), codec.default.name()
+    slot, format_name = Slot.step_output(run.workflow_id, step_id), codec.default.name()
+    output = codec.encode(None, codec.default, slot, "nothing")
     row = record(run, step_id, NAME, output=output, serialization=format_name, started_ms=started_ms).row
     step = Entry(RECORD_WITH, row)
 

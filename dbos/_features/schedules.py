@@ -22,6 +22,7 @@ from dbos._kernel.journal import as_step, refuse_in_transaction
 from dbos._kernel.naming import MOST_BYTES, checked_id, new_id
 from dbos._kernel.plan import op
 from dbos._kernel.scope import Here
+from dbos._kernel.slot import Slot
 from dbos._kernel.statement import statement
 from dbos.error import DBOSException
 
@@ -273,7 +274,9 @@ def _definition(given: Mapping[str, Any], codec: Codec) -> dict[str, Any]:
         "workflow_name": checked_id(given["workflow_name"], "A workflow name"),
         "workflow_class_name": None if class_name is None else checked_id(class_name, "A class name"),
         "schedule": given["schedule"],
-        "context": codec.encode(given.get("context"), codec.default, f"the context of schedule {name!r}"),
+        "context": codec.encode(
+            given.get("context"), codec.default, Slot.context(name), f"the context of schedule {name!r}"
+        ),
         "automatic_backfill": bool(given.get("automatic_backfill", False)),
         "cron_timezone": zone,
         "queue_name": None if queue is None else checked_id(queue, "A queue name"),
@@ -336,7 +339,7 @@ def _shown(schedule: Schedule, codec: Codec) -> WorkflowSchedule:
         "workflow_class_name": schedule.workflow_class_name,
         "schedule": schedule.schedule,
         "status": schedule.status,
-        "context": codec.shown(schedule.context, None),
+        "context": codec.shown(schedule.context, None, Slot.context(schedule.schedule_name)),
         "last_fired_at": schedule.last_fired_at,
         "automatic_backfill": schedule.automatic_backfill,
         "cron_timezone": schedule.cron_timezone,
@@ -416,7 +419,7 @@ async def trigger_schedule(here: Here, schedule_name: str) -> Reference:
     moment = datetime.fromtimestamp(micros // 1_000_000, UTC).replace(microsecond=micros % 1_000_000)
     # Always with its microseconds, also when they are none.
     workflow_id = f"sched-{schedule_name}-trigger-{moment.isoformat(timespec='microseconds')}"
-    order = schedule.order(workflow_id, moment, here.ground.codec.decode(schedule.context, None))
+    order = schedule.order(workflow_id, moment, schedule.opened(here.ground))
     await here.tx(placing(here.ground, [order]), rings=rings_of(schedule.queue, None))
     return Reference(here.ground, workflow_id)
 

@@ -21,6 +21,7 @@ from decimal import Decimal
 from enum import Enum
 from typing import Any
 
+from dbos._kernel.slot import Slot
 from dbos.error import DBOSSerializationError
 
 logger = logging.getLogger("dbos")
@@ -28,6 +29,8 @@ logger = logging.getLogger("dbos")
 # The protocol that every DBOS release for Python writes and reads.
 PICKLE_PROTOCOL = 4
 PICKLE, PORTABLE = "py_pickle", "portable_json"
+# So begin the names of formats whose texts are bound to their slots.
+SIGNED = "signed_"
 
 
 class WorkflowSerializationFormat(str, Enum):  # noqa: UP042 - the bases that such programs expect
@@ -62,6 +65,18 @@ class Serializer(ABC):
     def shape(self) -> str:
         """Whose shape arguments and errors have: one that wraps another serializer gives that one's name."""
         return self.name()
+
+    def serialize_at(self, data: Any, slot: Slot) -> str:
+        """The text to store there; where it is stored matters only to one that signs."""
+        return self.serialize(data)
+
+    def deserialize_at(self, serialized_data: str, slot: Slot) -> Any:
+        """The value of a text that is stored there."""
+        return self.deserialize(serialized_data)
+
+    def moved(self, serialized_data: str, slot: Slot, to: Slot) -> str:
+        """The text of one slot as it is stored in another; nothing is read."""
+        return serialized_data
 
 
 class DefaultSerializer(Serializer):
@@ -213,10 +228,28 @@ class Codec:
             return self.named(PICKLE)
         return self.named(otherwise)
 
-    def encode(self, value: Any, serializer: Serializer, what: str) -> str:
+    def is_bound(self, name: str | None) -> bool:
+        """Whether a text of this format is read in its own slot only, so that a copy of it must be `copied`."""
+        return (self.default.name() if name is None else name).startswith(SIGNED)
+
+    def moved(self, text: str | None, name: str | None, slot: Slot, to: Slot) -> str | None:
+        """A stored text for another slot. Raises DBOSSerializationError where its signature is not known here, or wrong."""
+        return text if text is None or not self.is_bound(name) else self.named(name).moved(text, slot, to)
+
+    def copied(self, text: str | None, name: str | None, slot: Slot, to: Slot) -> str | None:
+        """The same for a faithful copy: what cannot be read in its slot cannot be read in the other one either."""
+        if text is None or not self.is_bound(name):
+            return text
+        serializer = self.named(name)
+        try:
+            return serializer.moved(text, slot, to)
+        except DBOSSerializationError:
+            return text
+
+    def encode(self, value: Any, serializer: Serializer, slot: Slot, what: str) -> str:
         """The value's text. The serializer's own error goes up, with a note on what could not be stored."""
         try:
-            text = serializer.serialize(value)
+            text = serializer.serialize_at(value, slot)
         except Exception as error:
             error.add_note(f"while storing {what} with {serializer.name()}")
             raise
@@ -233,26 +266,28 @@ class Codec:
                 ) from None
         return text
 
-    def decode(self, text: str | None, name: str | None) -> Any:
+    def decode(self, text: str | None, name: str | None, slot: Slot) -> Any:
         """The value that was stored."""
-        return None if text is None else self.named(name).deserialize(text)
+        return None if text is None else self.named(name).deserialize_at(text, slot)
 
-    def read(self, text: str | None, name: str | None, what: str) -> Any:
+    def read(self, text: str | None, name: str | None, slot: Slot, what: str) -> Any:
         """The value of somebody else's, who may have stored anything: DBOSSerializationError if it cannot be read."""
         try:
-            return self.decode(text, name)
+            return self.decode(text, name, slot)
         except Exception as error:
             raise DBOSSerializationError(f"{what} cannot be read: {error!r}") from error
 
-    def encode_args(self, args: tuple[Any, ...], kwargs: dict[str, Any], serializer: Serializer, what: str) -> str:
+    def encode_args(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], serializer: Serializer, slot: Slot, what: str
+    ) -> str:
         """A call's arguments, in the shape that other readers of this format know."""
         if serializer.shape() == PORTABLE:
-            return self.encode({"positionalArgs": list(args), "namedArgs": kwargs}, serializer, what)
-        return self.encode({"args": args, "kwargs": kwargs}, serializer, what)
+            return self.encode({"positionalArgs": list(args), "namedArgs": kwargs}, serializer, slot, what)
+        return self.encode({"args": args, "kwargs": kwargs}, serializer, slot, what)
 
-    def decode_args(self, text: str | None, name: str | None) -> WorkflowArguments:
+    def decode_args(self, text: str | None, name: str | None, slot: Slot) -> WorkflowArguments:
         """A call's arguments. Raises what the serializer raises, and DBOSSerializationError for a wrong shape."""
-        value = self.decode(text, name)
+        value = self.decode(text, name, slot)
         if isinstance(value, dict):
             portable = self.named(name).shape() == PORTABLE
             args = value.get("positionalArgs" if portable else "args")
@@ -261,23 +296,23 @@ class Codec:
                 return tuple(args or ()), kwargs or {}
         raise DBOSSerializationError(f"The stored inputs are not the arguments of a call but {type(value).__name__}")
 
-    def encode_error(self, error: BaseException, serializer: Serializer) -> str:
+    def encode_error(self, error: BaseException, serializer: Serializer, slot: Slot) -> str:
         """The error's text; where it cannot be stored as it is, its type and message are."""
         if serializer.shape() == PORTABLE:
-            return serializer.serialize(_portable_error(error))
+            return serializer.serialize_at(_portable_error(error), slot)
         try:
-            text = serializer.serialize(error)
-            if isinstance(serializer.deserialize(text), BaseException):
+            text = serializer.serialize_at(error, slot)
+            if isinstance(serializer.deserialize_at(text, slot), BaseException):
                 return text
         except Exception as reason:  # noqa: BLE001 - user code, on both ways; the original error matters more
             logger.warning("Cannot store %s as it is (%s); storing its message", type(error).__qualname__, reason)
         if serializer.shape() == PICKLE:
-            return serializer.serialize(_plainly(error))
-        return serializer.serialize(_portable_error(error))
+            return serializer.serialize_at(_plainly(error), slot)
+        return serializer.serialize_at(_portable_error(error), slot)
 
-    def decode_error(self, text: str, name: str | None) -> BaseException:
+    def decode_error(self, text: str, name: str | None, slot: Slot) -> BaseException:
         """The error that was stored, as an object to raise."""
-        value = self.decode(text, name)
+        value = self.decode(text, name, slot)
         if isinstance(value, BaseException):
             return value
         if isinstance(value, dict) and "message" in value:
@@ -286,18 +321,18 @@ class Codec:
             )
         return PortableWorkflowError(str(value))
 
-    def shown(self, text: str | None, name: str | None) -> Any:
+    def shown(self, text: str | None, name: str | None, slot: Slot) -> Any:
         """The value for a listing: never an error, the stored text where it cannot be read."""
         try:
-            return self.decode(text, name)
+            return self.decode(text, name, slot)
         except Exception as error:  # noqa: BLE001 - one bad row must not hide the others
             logger.warning("A stored value cannot be read with %s: %s", name or self.default.name(), error)
             return text
 
-    def shown_error(self, text: str | None, name: str | None) -> Any:
+    def shown_error(self, text: str | None, name: str | None, slot: Slot) -> Any:
         """The error for a listing; see `shown`."""
         try:
-            return None if text is None else self.decode_error(text, name)
+            return None if text is None else self.decode_error(text, name, slot)
         except Exception as error:  # noqa: BLE001 - one bad row must not hide the others
             logger.warning("A stored error cannot be read with %s: %s", name or self.default.name(), error)
             return text

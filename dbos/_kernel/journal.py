@@ -22,6 +22,7 @@ from dbos._kernel.job import HandOver, Settle
 from dbos._kernel.model import CANCELLED, PENDING, Recorded
 from dbos._kernel.plan import Op
 from dbos._kernel.scope import Here, Promise, Run, StepStatus
+from dbos._kernel.slot import Slot
 from dbos._kernel.statement import Entry, constant, kind, statement
 from dbos.error import (
     DBOSException,
@@ -167,7 +168,7 @@ def load(conn: Conn, workflow_ids: list[str]) -> dict[str, dict[int, Recorded]]:
     """The journals of several workflows, by workflow and step id."""
     journals: dict[str, dict[int, Recorded]] = {workflow_id: {} for workflow_id in workflow_ids}
     for workflow_id, step_id, *rest in conn.run(LOAD_JOURNALS, workflow_ids=workflow_ids):
-        journals[workflow_id][step_id] = Recorded(*rest)
+        journals[workflow_id][step_id] = Recorded(step_id, *rest)
     return journals
 
 
@@ -185,8 +186,16 @@ def answer(run: Run, found: Recorded) -> Any:
     """What the recorded step returned; raises what it raised."""
     codec = run.ground.codec
     if found.error is not None:
-        raise codec.decode_error(found.error, found.serialization)
-    return codec.decode(found.output, found.serialization)
+        raise codec.decode_error(found.error, found.serialization, Slot.step_error(run.workflow_id, found.step_id))
+    return codec.decode(found.output, found.serialization, Slot.step_output(run.workflow_id, found.step_id))
+
+
+def reread(run: Run, found: Recorded, what: str) -> Any:
+    """The value of somebody else's that the recorded step got; DBOSSerializationError if it cannot be read."""
+    if found.error is not None:
+        return answer(run, found)
+    slot = Slot.step_output(run.workflow_id, found.step_id)
+    return run.ground.codec.read(found.output, found.serialization, slot, what)
 
 
 # -- writing ---------------------------------------------------------------------------------------------------
@@ -224,7 +233,7 @@ async def record_error(here: Here, step_id: int, name: str, error: Exception, st
     """Record that a step of this workflow failed."""
     run, serializer = here.run, here.ground.codec.default
     assert run is not None
-    text = here.ground.codec.encode_error(error, serializer)
+    text = here.ground.codec.encode_error(error, serializer, Slot.step_error(run.workflow_id, step_id))
     await commit(here, record(run, step_id, name, error=text, serialization=serializer.name(), started_ms=started_ms))
 
 
@@ -232,7 +241,8 @@ async def record_value(here: Here, step_id: int, name: str, value: Any, started_
     """Record what a step of this workflow came to."""
     run, serializer = here.run, here.ground.codec.default
     assert run is not None
-    text = here.ground.codec.encode(value, serializer, f"the output of step {name!r}")
+    slot = Slot.step_output(run.workflow_id, step_id)
+    text = here.ground.codec.encode(value, serializer, slot, f"the output of step {name!r}")
     await commit(here, record(run, step_id, name, output=text, serialization=serializer.name(), started_ms=started_ms))
 
 
@@ -383,11 +393,12 @@ async def recorded(
     try:
         value = await body(here.within(StepStatus(step_id)))
     except Exception as error:
-        text = codec.encode_error(error, serializer)
+        text = codec.encode_error(error, serializer, Slot.step_error(run.workflow_id, step_id))
         step = record(run, step_id, name, error=text, serialization=serializer.name(), started_ms=started_ms)
         await commit_soon(here, step, *_step_notes(run, step_id, None, error))
         raise
-    output = codec.encode(value, serializer, f"the output of step {name!r}")
+    slot = Slot.step_output(run.workflow_id, step_id)
+    output = codec.encode(value, serializer, slot, f"the output of step {name!r}")
     step = record(run, step_id, name, output=output, serialization=serializer.name(), started_ms=started_ms)
     await commit_soon(here, step, *_step_notes(run, step_id, value, None))
     return value

@@ -144,6 +144,7 @@ class VersionInfo(TypedDict):
 class Recorded(NamedTuple):
     """A step's row as replay needs it: the values still as text."""
 
+    step_id: int
     name: str
     output: str | None
     error: str | None

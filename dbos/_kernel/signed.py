@@ -4,8 +4,11 @@ Reading a pickle may run code that lies in it, so who can write a row could run 
 read only if it was written by who has the key, and the key is never in the database. What is stored as JSON is data,
 whoever wrote it. Neither falls back: a value of another format is refused, whatever it looks like.
 
-The signature says who wrote a value for which application, and not for which row: rows are copied, by forks and by
-workflows that await others, inside the database. Who can write there may put one signed value in another's place.
+The signature binds a value to its application and to its slot: whose it is, and which. So who can write to the database
+cannot put one signed value in another's place. Whoever copies a value, such as a fork, signs the copy anew. What stays
+possible to them: to put back what was in the same slot before, to exchange the values that one slot holds (see `Slot`),
+to write portable JSON, which every language may and nobody signs, and all that is no value: to delete, or to change the
+name of a function or the status of a workflow.
 """
 
 from __future__ import annotations
@@ -20,13 +23,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
-from dbos._kernel.codec import DBOSPortableJSONSerializer, DefaultSerializer, Serializer
+from dbos._kernel.codec import SIGNED, DBOSPortableJSONSerializer, DefaultSerializer, Serializer
+from dbos._kernel.slot import NOWHERE, Slot
 from dbos.error import DBOSInitializationError, DBOSSerializationError
 
 KEYS_VARIABLE = "DBOS_SERIALIZER_KEYS"
 KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 SHORTEST_KEY = 32
-PREFIX = "signed_"
 
 
 class JSONOnlySerializer(DBOSPortableJSONSerializer):
@@ -47,8 +50,9 @@ class SignedSerializer(Serializer):
 
     `keys` are secrets of at least 32 bytes by their ids: the first one signs, all of them verify. To change the key,
     put a new one in front, and drop the old one when no value is left that it signed. Values that are not signed by
-    one of them, or for another `application`, are refused before anything of them is read; so is pickle that was
-    stored before there were signatures. Give the same keys to clients.
+    one of them, or for another `application`, or for another place in the database, are refused before anything of
+    them is read; so is pickle that was stored before there were signatures. What is stored as portable JSON is read as
+    the data that it is. Give the same keys to clients, and to whoever forks or imports.
     """
 
     refuses_pickle = True
@@ -93,29 +97,46 @@ class SignedSerializer(Serializer):
         raise TypeError("A SignedSerializer cannot be pickled: it holds keys")
 
     def name(self) -> str:
-        return f"{PREFIX}{self.inner.name()}"
+        return f"{SIGNED}{self.inner.name()}"
 
     def shape(self) -> str:
         return self.inner.shape()
 
     def serialize(self, data: Any) -> str:
-        text = self.inner.serialize(data)
-        return f"{self._signing}:{self._signature(self._signing, text)}:{text}"
+        return self.serialize_at(data, NOWHERE)
 
     def deserialize(self, serialized_data: str) -> Any:
-        key_id, _, rest = serialized_data.partition(":")
+        return self.deserialize_at(serialized_data, NOWHERE)
+
+    def serialize_at(self, data: Any, slot: Slot) -> str:
+        return self._signed(self.inner.serialize(data), slot)
+
+    def deserialize_at(self, serialized_data: str, slot: Slot) -> Any:
+        return self.inner.deserialize(self._verified(serialized_data, slot))
+
+    def moved(self, serialized_data: str, slot: Slot, to: Slot) -> str:
+        return self._signed(self._verified(serialized_data, slot), to)
+
+    def _signed(self, text: str, slot: Slot) -> str:
+        return f"{self._signing}:{self._signature(self._signing, text, slot)}:{text}"
+
+    def _verified(self, signed: str, slot: Slot) -> str:
+        key_id, _, rest = signed.partition(":")
         signature, _, text = rest.partition(":")
         if key_id not in self._keys:
-            raise DBOSSerializationError("The value is not signed with a key that is known here")
-        if not hmac.compare_digest(signature.encode(), self._signature(key_id, text).encode()):
-            raise DBOSSerializationError("The signature of the value is wrong: it was changed, or is another's")
-        return self.inner.deserialize(text)
+            raise DBOSSerializationError(f"The value ({slot}) is not signed with a key that is known here")
+        if not hmac.compare_digest(signature.encode(), self._signature(key_id, text, slot).encode()):
+            raise DBOSSerializationError(
+                f"The signature of the value ({slot}) is wrong: it was changed, or signed for another place or application"
+            )
+        return text
 
-    def _signature(self, key_id: str, text: str) -> str:
+    def _signature(self, key_id: str, text: str, slot: Slot) -> str:
         mac = hmac.new(self._keys[key_id], digestmod=hashlib.sha256)
+        part = "" if slot.part is None else str(slot.part)
         # Each part with its length, so that no two ways to divide the same letters are signed alike.
-        for part in ("dbos-signed-1", self.name(), self.application, text):
-            content = part.encode()
+        for each in ("dbos-signed-1", self.name(), self.application, slot.sort, slot.owner, part, text):
+            content = each.encode()
             mac.update(len(content).to_bytes(8, "big") + content)
         return base64.urlsafe_b64encode(mac.digest()).decode().rstrip("=")
 

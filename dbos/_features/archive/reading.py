@@ -42,12 +42,14 @@ from dbos._kernel.model import CANCELLED, DELAYED, ENQUEUED, INTERNAL_QUEUE, UNF
 from dbos._kernel.naming import checked_id
 from dbos._kernel.plan import op, perform
 from dbos._kernel.scope import Here
+from dbos._kernel.slot import slots_in
 from dbos._kernel.store import PATIENCE_SECONDS, Blocking
-from dbos.error import DBOSException, DBOSSchemaError
+from dbos.error import DBOSException, DBOSSchemaError, DBOSSerializationError
 
 if TYPE_CHECKING:
     from dbos._kernel.bell import Channel
     from dbos._kernel.scope import Ground
+    from dbos._kernel.slot import Slot
     from dbos._kernel.statement import Conn
 
 STATUSES = frozenset(each.value for each in WorkflowStatusString)
@@ -67,7 +69,8 @@ async def import_workflows(
     The whole archive is checked first: its header, every line, its counts. Then each workflow is one transaction with
     all it owns. One that is there with the same content is passed over; with another content it raises DBOSException,
     and so does whatever is wrong in the archive, with the number of its line. `new_ids` makes copies: all ids in the
-    archive are replaced, also where parents, forks and steps name them.
+    archive are replaced, also where parents, forks and steps name them; values that are signed are signed anew, and
+    refused where their keys are not known.
 
     A workflow that had not ended comes as CANCELLED, off its queue; with `resume` it is enqueued instead, on its queue
     or at once, and one that is delayed stays so. `progress` is called with the number of workflows done. Nothing is
@@ -83,8 +86,9 @@ def _import(ground: Ground, source: Place, new_ids: bool, resume: bool, progress
     made: list[str] = []
     with _twice(source) as file:
         check = _Check(ground)
-        for _ in check.groups(file):
-            pass
+        for group in check.groups(file):
+            if new_ids:
+                _ensure_ours(ground, group)
         check.finish()
         sorts = ground.store.read(sorts_in)
         lacking = sorted(set(check.counts) - set(sorts))
@@ -93,7 +97,7 @@ def _import(ground: Ground, source: Place, new_ids: bool, resume: bool, progress
                 f"The database has no place for what the archive holds ({', '.join(lacking) or 'attributes'}): "
                 "launch the application once"
             )
-        rename = _Renaming(check.ids) if new_ids else None
+        rename = _Renaming(ground, check.ids) if new_ids else None
         file.seek(0)
         for number, group in enumerate(_Check(ground).groups(file), 1):
             if rename is not None:
@@ -275,9 +279,9 @@ def _is_storable(text: str) -> bool:
 class _Renaming:
     """Gives everything in an archive ids that nobody has."""
 
-    def __init__(self, ids: Mapping[str, Any]) -> None:
+    def __init__(self, ground: Ground, ids: Mapping[str, Any]) -> None:
         # Made from the old ids: a table of all pairs would be as large as the archive has workflows.
-        self.ids, self.namespace = ids, uuid.uuid4()
+        self.ground, self.ids, self.namespace = ground, ids, uuid.uuid4()
 
     def group(self, group: Group) -> None:
         self._row("workflow", group.workflow)
@@ -288,9 +292,34 @@ class _Renaming:
                     values["message_uuid"] = str(uuid.uuid5(self.namespace, f"message {values['message_uuid']}"))
 
     def _row(self, sort: str, values: Values) -> None:
+        before = _slots(self.ground, sort, values)
         for name in (SORTS[sort].owner, *SORTS[sort].refers):
             if values.get(name) in self.ids:
                 values[name] = str(uuid.uuid5(self.namespace, values[name]))
+        for name, slot in _slots(self.ground, sort, values).items():
+            values[name] = self.ground.codec.moved(values[name], values.get("serialization"), before[name], slot)
+
+
+def _slots(ground: Ground, sort: str, values: Values) -> dict[str, Slot]:
+    """The slots of a row's values that are bound to them."""
+    if not ground.codec.is_bound(values.get("serialization")):
+        return {}
+    table = SORTS[sort].table(ground.store.tables).name
+    return {name: slot for name, slot in slots_in(table, values).items() if name in values}
+
+
+def _ensure_ours(ground: Ground, group: Group) -> None:
+    """Refuse to copy what cannot be signed anew: it would be readable nowhere."""
+    rows = [("workflow", group.workflow), *((sort, each) for sort in OWNED for each in group.rows.get(sort, ()))]
+    for sort, values in rows:
+        for name, slot in _slots(ground, sort, values).items():
+            try:
+                ground.codec.moved(values[name], values.get("serialization"), slot, slot)
+            except DBOSSerializationError as error:
+                raise DBOSException(
+                    f"Workflow {group.id!r} (line {group.line} of the archive) cannot get a new id, because its values "
+                    f"are signed: {error}"
+                ) from error
 
 
 def _settle(group: Group, resume: bool) -> None:

@@ -17,7 +17,6 @@ from sqlalchemy import BigInteger, Integer, Text, bindparam, exists, literal_col
 from dbos._features.streams.mark import CLOSED, KEY, LAST, MARKS, POSITION, WORKFLOW, stream_of
 from dbos._kernel.bell import done
 from dbos._kernel.journal import (
-    answer,
     commit,
     ensure_running,
     record,
@@ -25,12 +24,14 @@ from dbos._kernel.journal import (
     record_value,
     refuse_in_transaction,
     replay,
+    reread,
 )
 from dbos._kernel.model import UNFINISHED
 from dbos._kernel.naming import checked_id
 from dbos._kernel.plan import arun, op
 from dbos._kernel.plan import run as run_plan
 from dbos._kernel.scope import Here
+from dbos._kernel.slot import Slot
 from dbos._kernel.statement import statement
 from dbos._kernel.waiting import checked_timeout, wait_until
 from dbos.error import DBOSNonExistentWorkflowError, DBOSStreamNondeterminismError, DBOSStreamTimeoutError
@@ -136,10 +137,19 @@ class Reading:
         self.offset = found.offset + 1
         return found
 
-    def opened(self, here: Here, text: str | None, serialization: str | None) -> Any:
-        """The value that was fetched last, or is on record as such."""
-        what = f"The value at offset {self.offset - 1} of stream {self.key!r}"
-        return here.ground.codec.read(text, serialization, what)
+    @property
+    def slot(self) -> Slot:
+        """That of the values in the stream."""
+        return Slot.stream(self.workflow_id, self.key)
+
+    @property
+    def what(self) -> str:
+        """The value that was fetched last, in words."""
+        return f"The value at offset {self.offset - 1} of stream {self.key!r}"
+
+    def opened(self, here: Here, found: Row) -> Any:
+        """The value that was fetched last."""
+        return here.ground.codec.read(found.value, found.serialization, self.slot, self.what)
 
     async def _wait(self, here: Here) -> None:
         until_ms = None
@@ -200,7 +210,7 @@ async def next_value(here: Here, reading: Reading) -> Any:
     if here.in_body:
         return await _next_as_step(here, reading)
     found = await reading.fetch(here)
-    return END if found is None else reading.opened(here, found.value, found.serialization)
+    return END if found is None else reading.opened(here, found)
 
 
 async def _next_as_step(here: Here, reading: Reading) -> Any:
@@ -213,7 +223,7 @@ async def _next_as_step(here: Here, reading: Reading) -> Any:
         step_id = run.next_step()
         known = replay(run, step_id, READ_NAME)
         if known is not None:
-            value = _replayed(here, run, reading, known)
+            value = _replayed(run, reading, known)
             return END if isinstance(value, str) and value == CLOSED else value
         await ensure_running(run)
         started_ms = here.ground.clock.now_ms()
@@ -225,22 +235,25 @@ async def _next_as_step(here: Here, reading: Reading) -> Any:
         if found is None:
             await record_value(here, step_id, READ_NAME, CLOSED, started_ms)
             return END
-        await _record_found(here, run, step_id, READ_NAME, found, started_ms)
-        return reading.opened(here, found.value, found.serialization)
+        return await _record_found(here, run, reading, step_id, READ_NAME, found, started_ms)
     finally:
         del run.notes[READ_NAME]
 
 
-def _replayed(here: Here, run: Run, reading: Reading, known: Recorded) -> Any:
-    if known.error is not None:
-        return answer(run, known)
-    reading.offset += 1
-    return reading.opened(here, known.output, known.serialization)
+def _replayed(run: Run, reading: Reading, known: Recorded) -> Any:
+    if known.error is None:
+        reading.offset += 1
+    return reread(run, known, reading.what)
 
 
-async def _record_found(here: Here, run: Run, step_id: int, name: str, found: Row, started_ms: int) -> None:
-    text, serialization = found.value, found.serialization
+async def _record_found(
+    here: Here, run: Run, reading: Reading, step_id: int, name: str, found: Row, started_ms: int
+) -> Any:
+    """Record the value that was fetched, and open it."""
+    slot, serialization = Slot.step_output(run.workflow_id, step_id), found.serialization
+    text = here.ground.codec.copied(found.value, serialization, reading.slot, slot)
     await commit(here, record(run, step_id, name, output=text, serialization=serialization, started_ms=started_ms))
+    return reading.opened(here, found)
 
 
 def values(place: Place, reading: Reading) -> Generator[Any, None, None]:
@@ -282,13 +295,13 @@ async def read_stream_offset(
     reading = Reading(workflow_id, key, offset, timeout_seconds, polling_interval_sec)
     if not here.in_body:
         found = await _fetch_one(here, reading)
-        return reading.opened(here, found.value, found.serialization)
+        return reading.opened(here, found)
     run = here.run
     assert run is not None
     step_id = run.next_step()
     known = replay(run, step_id, READ_OFFSET_NAME)
     if known is not None:
-        return _replayed(here, run, reading, known)
+        return _replayed(run, reading, known)
     await ensure_running(run)
     started_ms = here.ground.clock.now_ms()
     try:
@@ -296,8 +309,7 @@ async def read_stream_offset(
     except Exception as error:
         await record_error(here, step_id, READ_OFFSET_NAME, error, started_ms)
         raise
-    await _record_found(here, run, step_id, READ_OFFSET_NAME, found, started_ms)
-    return reading.opened(here, found.value, found.serialization)
+    return await _record_found(here, run, reading, step_id, READ_OFFSET_NAME, found, started_ms)
 
 
 async def _fetch_one(here: Here, reading: Reading) -> Row:

@@ -34,6 +34,7 @@ from dbos._kernel.journal import (
 from dbos._kernel.naming import checked_id
 from dbos._kernel.plan import op
 from dbos._kernel.scope import Here
+from dbos._kernel.slot import Slot
 from dbos._kernel.statement import Entry, kind, statement
 from dbos.error import DBOSException
 
@@ -171,7 +172,8 @@ async def write_stream(
         raise DBOSException("write_stream() must be called from within a workflow or step")
     checked_id(key, "The key of a stream")
     serializer = here.serializer(serialization_type)
-    text = here.ground.codec.encode(value, serializer, f"a value of stream {key!r}")
+    slot = Slot.stream(here.run.workflow_id, key)
+    text = here.ground.codec.encode(value, serializer, slot, f"a value of stream {key!r}")
     if text in MARKS or (isinstance(value, str) and value == CLOSED):
         raise DBOSException(f"{CLOSED} is the mark of a closed stream and cannot be a value")
     await _append(here, here.run, WRITE_NAME, key, text, serializer.name(), closes=False)
