@@ -6,6 +6,7 @@ Decorate functions with `@DBOS.workflow()` and `@DBOS.step()`, then `DBOS(config
 from dbos import error
 from dbos._engine.handle import WorkflowHandle, WorkflowHandleAsync
 from dbos._engine.order import EnqueueOptions
+from dbos._engine.queue import DuplicationPolicy
 from dbos._engine.step import StepOptions
 from dbos._faces.client import DBOSClient
 from dbos._faces.config import DBOSConfig
@@ -40,6 +41,7 @@ from dbos._features.inspection import (
 from dbos._features.messages import SendMessage
 from dbos._features.notes import CodeSource, WorkflowNote
 from dbos._features.schedules import ClientScheduleInput, WorkflowSchedule
+from dbos._hooks.kafka import KafkaMessage
 from dbos._kernel.codec import (
     DBOSPortableJSONSerializer,
     PortableWorkflowError,
@@ -47,6 +49,7 @@ from dbos._kernel.codec import (
     WorkflowSerializationFormat,
 )
 from dbos._kernel.model import StepInfo, VersionInfo, WorkflowStatus, WorkflowStatusString
+from dbos._kernel.naming import WorkflowIDReusePolicy
 from dbos._kernel.signed import JSONOnlySerializer, SignedSerializer
 
 __all__ = [
@@ -62,8 +65,10 @@ __all__ = [
     "DBOSPortableJSONSerializer",
     "Debouncer",
     "DebouncerClient",
+    "DuplicationPolicy",
     "EnqueueOptions",
     "JSONOnlySerializer",
+    "KafkaMessage",
     "Metric",
     "PortableWorkflowError",
     "PropagateOtelContext",
@@ -91,6 +96,7 @@ __all__ = [
     "WorkflowAggregate",
     "WorkflowHandle",
     "WorkflowHandleAsync",
+    "WorkflowIDReusePolicy",
     "WorkflowNote",
     "WorkflowRate",
     "WorkflowSchedule",

@@ -11,6 +11,7 @@
       DBOSStreamTimeoutError                      16  DBOSStreamNondeterminismError                  17
       DBOSStepTimeoutError                        18
       DBOSConflictingRegistrationError            25  DBOSStepNondeterminismError                    28
+      DBOSWorkflowIDInUseError                    27
       DBOSMisuseError (also an AssertionError)        DBOSSerializationError (also a TypeError)
       DBOSSchemaError                                 DBOSDatabaseUnavailableError
       DBOSReadOnlyError                               DBOSQueryTimeoutError
@@ -51,6 +52,7 @@ class DBOSErrorCode(Enum):
     StreamNondeterminism = 17
     StepTimeout = 18
     ConflictingRegistrationError = 25
+    WorkflowIDInUse = 27
     StepNondeterminism = 28
 
 
@@ -274,6 +276,20 @@ class DBOSQueueDeduplicatedError(DBOSException):
         self._describe(
             f"Workflow {workflow_id} was deduplicated due to an existing workflow in queue {queue_name} "
             f"with deduplication ID {deduplication_id}."
+        )
+
+
+class DBOSWorkflowIDInUseError(DBOSException):
+    """A workflow has this id already, and `workflow_id_reuse_policy="reject"` wants a new one."""
+
+    code = DBOSErrorCode.WorkflowIDInUse
+
+    def __init__(self, workflow_id: str, workflow_status: str | None = None, workflow_name: str | None = None) -> None:
+        super().__init__(workflow_id)
+        self.args = (workflow_id, workflow_status, workflow_name)
+        self.workflow_id, self.workflow_status, self.workflow_name = workflow_id, workflow_status, workflow_name
+        self._describe(
+            f"Workflow ID {workflow_id} is already in use by workflow {workflow_name} with status {workflow_status}."
         )
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import bindparam, literal_column, or_, select
 
 from dbos._engine.claim import claim_work
-from dbos._engine.queue import INTERNAL, UNBOUNDED
+from dbos._engine.queue import RESERVED_PREFIX, UNBOUNDED
 from dbos._engine.runtime import ROOM
 from dbos._engine.transitions import FORGET_DEBOUNCES, GIVE_BACK, NEXT_DELAY, PROMOTE
 from dbos._engine.workflow import execute_claimed
@@ -109,8 +109,8 @@ class Dispatcher(Service):
         known = set(self._lines)
         specs = self.runtime.queues()
         for name, spec in specs.items():
-            if name != INTERNAL.name and self.wanted is not None and name not in self.wanted:
-                continue
+            if self.wanted is not None and name not in self.wanted and not name.startswith(RESERVED_PREFIX):
+                continue  # those of the runtime's own are always served
             line = self._lines.setdefault(name, Line(spec))
             line.spec = spec
             line.is_rung = line.is_rung or spec.looks_every_ms is None

@@ -14,7 +14,7 @@ from dbos._engine.attributes import attributes_text
 from dbos._engine.queue import checked_priority, returns_existing
 from dbos._engine.row import Order
 from dbos._kernel.codec import WorkflowSerializationFormat
-from dbos._kernel.naming import checked_id
+from dbos._kernel.naming import WorkflowIDReusePolicy, checked_id, refuses_known_ids
 from dbos.error import DBOSException
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ class EnqueueOptions(TypedDict):
     queue_name: str
     #: Default: a new id. An id that exists already is the same workflow.
     workflow_id: NotRequired[str | None]
+    #: "return-existing" (as above, the default), or "reject": an id that exists raises DBOSWorkflowIDInUseError.
+    workflow_id_reuse_policy: NotRequired[WorkflowIDReusePolicy | None]
     #: The only version of the application that may run it. Default: any.
     app_version: NotRequired[str | None]
     #: Seconds that it may run, counted from when it is taken from the queue.
@@ -93,6 +95,7 @@ def order_of(options: Mapping[str, Any], args: tuple[Any, ...], kwargs: dict[str
         class_name=given.get("class_name"),
         config_name=given.get("instance_name"),
         workflow_id=given.get("workflow_id"),
+        is_new=refuses_known_ids(given.get("workflow_id_reuse_policy")),
         app_version=given.get("app_version"),
         timeout_ms=timeout_ms,
         delay_until_ms=None if delay_ms is None else clock.now_ms() + delay_ms,

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict
 
 from dbos._kernel.model import INTERNAL_QUEUE
-from dbos._kernel.naming import checked_id
+from dbos._kernel.naming import REJECT, RETURN_EXISTING, checked_id
 from dbos.error import DBOSException
 
 # The largest priority that other DBOS programs accept.
 LAST_PRIORITY = 2**31 - 1
-# What may happen where another workflow holds the deduplication id.
-REJECT, RETURN_EXISTING = "reject", "return-existing"
+DuplicationPolicy = Literal["reject", "return-existing"]
+DuplicationPolicy.__doc__ = (
+    """What happens where another workflow holds the deduplication id: an error, or that one is meant."""
+)
 DEFAULT_INTERVAL_SECONDS = 1.0
 # Names that begin so belong to the runtime.
 RESERVED_PREFIX = "_dbos_"

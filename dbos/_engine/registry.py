@@ -60,6 +60,18 @@ class Scheduled:
     cron: Cron
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Consumed:
+    """A function that is started by messages of Kafka. Its configuration may hold passwords, so it has no repr."""
+
+    fn: Callable[..., Any]
+    config: dict[str, Any]
+    topics: list[str]
+    ordering: str
+    batch_size: int
+    queue_name: str | None
+
+
 class Registry:
     """Everything that is decorated in this process."""
 
@@ -71,6 +83,7 @@ class Registry:
         self.instances: dict[tuple[str, str], object] = {}
         self.queues: dict[str, QueueSpec] = {}
         self.scheduled: dict[str, Scheduled] = {}
+        self.consumers: dict[str, Consumed] = {}
         #: The queues that this process serves besides the internal one; None: all that it knows.
         self.listened: frozenset[str] | None = None
         #: Who is told of alerts.
@@ -84,8 +97,10 @@ class Registry:
     def clear(self) -> None:
         """Forget all functions, classes and instances."""
         with self._lock:
-            for known in (self.workflows, self.classes, self.instances, self.queues, self.scheduled, self._kinds):
+            for known in (self.workflows, self.classes, self.instances, self.queues, self._kinds):
                 known.clear()
+            self.scheduled.clear()
+            self.consumers.clear()
             self.versions.clear()
             self.datasources.clear()
             self.listened = None
@@ -150,6 +165,14 @@ class Registry:
             self.scheduled[getattr(fn, NAME_ATTRIBUTE, fn.__qualname__)] = Scheduled(fn, cron)
         self._changed()
 
+    def add_consumer(self, consumed: Consumed, queue: QueueSpec | None) -> None:
+        """Have a function started by messages, in order on this queue."""
+        with self._lock:
+            if queue is not None:
+                self.queues[queue.name] = queue
+            self.consumers[getattr(consumed.fn, NAME_ATTRIBUTE, consumed.fn.__qualname__)] = consumed
+        self._changed()
+
     def add_queue(self, spec: QueueSpec) -> None:
         """Declare a queue."""
         with self._lock:
@@ -205,6 +228,17 @@ class Registry:
         raise DBOSWorkflowFunctionNotFoundError(
             f"{getattr(fn, '__qualname__', fn)!r} is not a registered workflow function. Decorate it with @DBOS.workflow()."
         )
+
+    def place_of(self, fn: Callable[..., Any]) -> tuple[WorkflowSpec, str | None]:
+        """The workflow that runs a function which the runtime calls by itself, and the class whose method it is."""
+        # Decorated below the other decorator, it is known as the function inside.
+        inside = next((spec for spec in self.workflows.values() if spec.fn is fn), None)
+        spec = inside or self.spec_of(fn)
+        for name, cls in list(self.classes.items()):
+            member = inspect.getattr_static(cls, fn.__name__, None)
+            if isinstance(member, classmethod) and inspect.unwrap(member.__func__) is inspect.unwrap(fn):
+                return spec, name
+        return spec, None
 
     def target(self, class_name: str | None, config_name: str | None) -> object | None:
         """The instance or class that a stored workflow was called on; None for a plain function."""

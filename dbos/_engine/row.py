@@ -19,7 +19,7 @@ from dbos._kernel.model import DELAYED, ENQUEUED
 from dbos._kernel.naming import checked_id, new_id
 from dbos._kernel.slot import Slot
 from dbos._kernel.statement import Entry, kind, statement
-from dbos.error import DBOSConflictingWorkflowError, DBOSQueueDeduplicatedError
+from dbos.error import DBOSConflictingWorkflowError, DBOSQueueDeduplicatedError, DBOSWorkflowIDInUseError
 
 if TYPE_CHECKING:
     from sqlalchemy import FromClause
@@ -128,6 +128,8 @@ class Order:
     config_name: str | None = None
     #: None: a new id.
     workflow_id: str | None = None
+    #: No workflow may have that id already.
+    is_new: bool = False
     #: None: any version may run it.
     app_version: str | None = None
     timeout_ms: int | None = None
@@ -183,7 +185,7 @@ def row_of(ground: Ground, order: Order, workflow_id: str) -> NewRow:
 def TAKEN(t: Tables) -> Executable:
     """The workflow that has an id already."""
     c = t.status.c
-    columns = (c.status, c.name, c.class_name, c.config_name, c.queue_name, c.owner_xid)
+    columns = (c.status, c.name, c.class_name, c.config_name, c.queue_name, c.owner_xid, c.created_at)
     return select(*columns).where(c.workflow_uuid == bindparam("workflow_id"))
 
 
@@ -198,18 +200,21 @@ def HOLDER(t: Tables) -> Executable:
 async def place(here: Here, order: Order) -> str:
     """Put a workflow on a queue, from outside of any workflow; the id of the one that is there then.
 
-    The same id again is the same workflow. Raises DBOSConflictingWorkflowError where it is of another function, and
-    DBOSQueueDeduplicatedError where another workflow holds the deduplication id (unless the order wants that one).
+    The same id again is the same workflow, unless the order wants a new one. Raises DBOSConflictingWorkflowError where it
+    is of another function, and DBOSQueueDeduplicatedError where another workflow holds the deduplication id (unless the
+    order wants that one).
     """
     workflow_id = new_id() if order.workflow_id is None else checked_id(order.workflow_id, "A workflow ID")
     row = row_of(here.ground, order, workflow_id)
     while True:
         rings = rings_of(order.queue, order.delay_until_ms)
-        (created,) = await insert(here, row.entry, attributes=order.attributes, rings=rings)
+        (created,) = await insert(here, row.entry, attributes=order.attributes, rings=rings, is_new=order.is_new)
         if created:
             return workflow_id
         taken = await here.read(lambda conn: conn.first(TAKEN, workflow_id=workflow_id))
         if taken is not None:
+            if order.is_new:
+                raise in_use(workflow_id, taken)
             refuse_conflict(workflow_id, taken, order.name, order.class_name, order.config_name)
             return workflow_id
         if order.deduplication_id is not None:
@@ -222,18 +227,32 @@ async def place(here: Here, order: Order) -> str:
 
 
 async def insert(
-    here: Here, row: Entry, *with_it: Entry, attributes: str | None, rings: tuple[Channel, ...] = ()
+    here: Here,
+    row: Entry,
+    *with_it: Entry,
+    attributes: str | None,
+    rings: tuple[Channel, ...] = (),
+    is_new: bool = False,
 ) -> tuple[bool, ...]:
     """Insert the row of a new workflow with its attributes, and what belongs to it; says of each whether it was accepted.
 
-    What belongs to it comes first in the answer.
+    What belongs to it comes first in the answer. Where the workflow `is_new`, nothing belongs to one that was there.
     """
-    if attributes is None:
+    if attributes is None and not is_new:
         return await here.put(*with_it, row, rings=rings)
+    tries = 0
 
     def work(conn: Conn) -> tuple[bool, ...]:
+        nonlocal tries
+        tries += 1
         created = conn.add(row)
-        if created:
+        if not created and is_new:
+            # A second try means that the first one's answer was lost: it may have been committed.
+            found = conn.first(TAKEN, workflow_id=row.key[0]) if tries > 1 else None
+            if found is None or found.created_at != row.row[BEGIN.names.index("created_at")]:
+                return (*(False for _ in with_it), False)
+            return (*(True for _ in with_it), True)
+        if created and attributes is not None:
             set_attributes(conn, row.key[0], attributes)
         return (*(conn.add(each) for each in with_it), created)
 
@@ -252,6 +271,11 @@ async def find_holder(here: Here, queue: str, deduplication_id: str) -> Row | No
     """The workflow that holds a deduplication id on a queue."""
     held = {"queue": queue, "deduplication_id": deduplication_id}
     return await here.read(lambda conn: conn.first(HOLDER, **held))
+
+
+def in_use(workflow_id: str, taken: Row) -> DBOSWorkflowIDInUseError:
+    """Why a workflow that is to be new cannot have this id."""
+    return DBOSWorkflowIDInUseError(workflow_id, taken.status, taken.name)
 
 
 def conflict(

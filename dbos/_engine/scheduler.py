@@ -10,7 +10,6 @@ minute, and of what is older the latest.
 
 from __future__ import annotations
 
-import inspect
 import logging
 from abc import ABC, abstractmethod
 from datetime import datetime, timedelta
@@ -19,7 +18,6 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from dbos._engine.dispatch import REGISTERED
-from dbos._engine.registry import class_name_of
 from dbos._engine.row import Order, row_of
 from dbos._engine.schedule import ACTIVE, CHANGED, Schedule, fingerprint, firing, read_schedules
 from dbos._kernel.bell import queued
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.sql.expression import Executable
 
-    from dbos._engine.registry import Scheduled, WorkflowSpec
+    from dbos._engine.registry import Scheduled
     from dbos._engine.runtime import Runtime
     from dbos._kernel.bell import Channel
     from dbos._kernel.schema import Tables
@@ -143,7 +141,7 @@ class CodeWatch(Watch):
         self.runtime, self.scheduled = runtime, scheduled
 
     def place(self, moments: list[datetime], now: datetime) -> Sequence[Channel]:
-        spec, class_name = self._target()
+        spec, class_name = self.runtime.registry.place_of(self.scheduled.fn)
         entries = [
             row_of(
                 self.runtime,
@@ -161,19 +159,6 @@ class CodeWatch(Watch):
         ]
         perform(Put(self.runtime.store.lane, tuple(entries)))
         return [queued(INTERNAL_QUEUE)]
-
-    def _target(self) -> tuple[WorkflowSpec, str | None]:
-        """The workflow to run, and the class whose method it is."""
-        registry, fn = self.runtime.registry, self.scheduled.fn
-        # Decorated below the other decorator, it is known as the function inside.
-        inside = next((spec for spec in registry.workflows.values() if spec.fn is fn), None)
-        spec = inside or registry.spec_of(fn)
-        for name, cls in list(registry.classes.items()):
-            member = inspect.getattr_static(cls, fn.__name__, None)
-            if isinstance(member, classmethod) and inspect.unwrap(member.__func__) is inspect.unwrap(fn):
-                assert name == class_name_of(cls)
-                return spec, name
-        return spec, None
 
 
 class Scheduler(Service):

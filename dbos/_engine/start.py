@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dbos._engine.claim import Claimed, adopt
 from dbos._engine.result import GET_RESULT, await_ending, ending_entry, record_ending
 from dbos._engine.roles import authorize, in_role, roles_of
-from dbos._engine.row import TAKEN, NewRow, conflict, find_holder, insert, place, rings_of, row_of
+from dbos._engine.row import TAKEN, NewRow, conflict, find_holder, in_use, insert, place, rings_of, row_of
 from dbos._engine.runtime import Runtime
 from dbos._engine.transitions import RECORD_CHILD
 from dbos._engine.workflow import Ending, execute, execute_claimed
@@ -188,9 +188,9 @@ async def _begin(
             return Started(found.child_id or "")
         await ensure_running(parent)
     options = OPTIONS.get()
-    workflow_id = _id_for(parent, step_id, options)
+    workflow_id, is_new = _id_for(parent, step_id, options)
     while True:
-        started = await _try_to_begin(here, runtime, invocation, step_id, workflow_id, queue, options)
+        started = await _try_to_begin(here, runtime, invocation, step_id, workflow_id, queue, options, is_new=is_new)
         if started is not None:
             return started
 
@@ -203,6 +203,8 @@ async def _try_to_begin(
     workflow_id: str,
     queue: str | None,
     options: StartOptions,
+    *,
+    is_new: bool,
 ) -> Started | None:
     """Insert the row or attach. None: what was in the way was deleted, or ended, between our looks."""
     parent = here.run
@@ -211,7 +213,7 @@ async def _try_to_begin(
     with nullcontext() if run is None else runtime.new_rows(run.owner, run):
         if parent is None:
             rings = rings_of(queue, options.delay_until_ms)
-            (created,) = await insert(here, row, attributes=options.attributes, rings=rings)
+            (created,) = await insert(here, row, attributes=options.attributes, rings=rings, is_new=is_new)
         else:
             child = Child(
                 workflow_id,
@@ -224,6 +226,7 @@ async def _try_to_begin(
                 options.returns_existing,
                 options.delay_until_ms,
                 options.attributes,
+                is_new,
             )
             child_id, created = await _begin_child(here, parent, step_id, child)
             if child_id != workflow_id:
@@ -233,7 +236,7 @@ async def _try_to_begin(
                 runtime.enter(run)
                 run.confirm()
             return Started(workflow_id, run)
-        attached = await _attach(here, runtime, invocation, workflow_id, queue, run)
+        attached = await _attach(here, runtime, invocation, workflow_id, queue, run, is_new=is_new)
     if attached is not None or queue is None or options.deduplication_id is None:
         return attached
     holder = await find_holder(here, queue, options.deduplication_id)
@@ -257,6 +260,8 @@ class Child(NamedTuple):
     returns_existing: bool
     delay_until_ms: int | None
     attributes: str | None
+    #: None that is there already is meant.
+    is_new: bool
 
     def link(self, parent: Run, step_id: int, child_id: str) -> Entry:
         """The parent's record of having started it, or the one that is there in its place."""
@@ -272,7 +277,7 @@ async def _begin_child(here: Here, parent: Run, step_id: int, child: Child) -> t
     workflow_id = child.workflow_id
     link = child.link(parent, step_id, workflow_id)
     rings = rings_of(child.queue, child.delay_until_ms)
-    linked, created = await insert(here, child.row, link, attributes=child.attributes, rings=rings)
+    linked, created = await insert(here, child.row, link, attributes=child.attributes, rings=rings, is_new=child.is_new)
     if linked:
         parent.confirm()
         return workflow_id, created
@@ -288,6 +293,8 @@ async def _begin_child(here: Here, parent: Run, step_id: int, child: Child) -> t
         if holder_id is not None:
             return holder_id, False
         error = DBOSQueueDeduplicatedError(workflow_id, child.queue or "", child.deduplication_id or "")
+    elif child.is_new:
+        error = in_use(workflow_id, taken)
     else:
         error = conflict(
             workflow_id, taken, child.name, child.class_name, child.config_name
@@ -313,10 +320,9 @@ async def _join_holder(here: Here, parent: Run, step_id: int, child: Child) -> s
 async def enqueue_by_name(here: Here, order: Order) -> str:
     """Put a workflow on a queue whose function need not be here; a child, where that is done in a workflow's body."""
     refuse_in_transaction(here, order.name)
-    parent, options = here.run, OPTIONS.get()
+    parent = here.run
     if parent is None:
-        workflow_id = order.workflow_id or _id_for(None, 0, options)
-        return await place(here, replace(order, workflow_id=workflow_id))
+        return await place(here, _named(order, None, 0))
     if not here.in_body:
         raise DBOSMisuseError(
             f"The workflow {order.name} cannot be started from inside a step. Start it from the workflow."
@@ -328,7 +334,8 @@ async def enqueue_by_name(here: Here, order: Order) -> str:
             answer(parent, found)
         return found.child_id or ""
     await ensure_running(parent)
-    workflow_id = order.workflow_id or _id_for(parent, step_id, options)
+    order = _named(order, parent, step_id)
+    workflow_id = order.workflow_id or ""
     row = row_of(here.ground, order, workflow_id)._replace(
         guard_id=parent.workflow_id,
         guard_owner=parent.owner,
@@ -346,13 +353,21 @@ async def enqueue_by_name(here: Here, order: Order) -> str:
         order.returns_existing,
         order.delay_until_ms,
         order.attributes,
+        order.is_new,
     )
     child_id, _ = await _begin_child(here, parent, step_id, child)
     return child_id
 
 
 async def _attach(
-    here: Here, runtime: Runtime, invocation: Invocation, workflow_id: str, queue: str | None, run: Run | None
+    here: Here,
+    runtime: Runtime,
+    invocation: Invocation,
+    workflow_id: str,
+    queue: str | None,
+    run: Run | None,
+    *,
+    is_new: bool,
 ) -> Started | None:
     """Join the workflow that has this id. None: there is none."""
     taken = await here.read(lambda conn: conn.first(TAKEN, workflow_id=workflow_id))
@@ -362,6 +377,8 @@ async def _attach(
         runtime.enter(run)
         run.confirm()
         return Started(workflow_id, run)
+    if is_new:
+        raise in_use(workflow_id, taken)
     conflict = _conflict(invocation, workflow_id, taken)
     if conflict is not None:
         raise conflict
@@ -380,14 +397,23 @@ def _conflict(invocation: Invocation, workflow_id: str, taken: Row) -> DBOSConfl
     return conflict(workflow_id, taken, invocation.spec.name, invocation.class_name, invocation.config_name)
 
 
-def _id_for(parent: Run | None, step_id: int, options: StartOptions) -> str:
+def _id_for(parent: Run | None, step_id: int, options: StartOptions) -> tuple[str, bool]:
+    """The id of a workflow that is started, and whether none may have it already."""
     assigned = options.assigned
     if assigned is not None:
         if not assigned.taken:
             assigned.taken = True
-            return checked_id(assigned.workflow_id, "A workflow ID")
+            return checked_id(assigned.workflow_id, "A workflow ID"), assigned.is_new
         logger.warning("SetWorkflowID names one workflow; a second one in its block gets an id of its own")
-    return new_id() if parent is None else f"{parent.workflow_id}-{step_id}"
+    return new_id() if parent is None else f"{parent.workflow_id}-{step_id}", False
+
+
+def _named(order: Order, parent: Run | None, step_id: int) -> Order:
+    """The order with an id."""
+    if order.workflow_id:
+        return order
+    workflow_id, is_new = _id_for(parent, step_id, OPTIONS.get())
+    return replace(order, workflow_id=workflow_id, is_new=is_new or order.is_new)
 
 
 def _new_run(

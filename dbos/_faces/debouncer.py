@@ -15,6 +15,7 @@ from dbos._faces.ambient import here, registry
 from dbos._faces.queue import Queue
 from dbos._features.debounce import Pace, debounce
 from dbos._kernel.model import INTERNAL_QUEUE
+from dbos._kernel.naming import refuses_known_ids
 from dbos._kernel.plan import arun, run
 from dbos._kernel.scope import CALLER, OPTIONS
 from dbos.error import DBOSException, DBOSWorkflowFunctionNotFoundError
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+# The calls of a burst mean one workflow, so its id is known to all but the first of them.
+NEW_ID = "workflow_id_reuse_policy 'reject'"
 
 
 class Debouncer(Generic[P, R]):
@@ -94,6 +98,7 @@ class Debouncer(Generic[P, R]):
         )
         assigned = None
         if options.assigned is not None and not options.assigned.taken:
+            _refuse(**{NEW_ID: options.assigned.is_new or None})
             assigned, options.assigned.taken = options.assigned.workflow_id, True
         order = Order(
             name=self.workflow_name,
@@ -132,6 +137,7 @@ class DebouncerClient:
         Pace.of(0, debounce_timeout_sec)
         refused = ("deduplication_id", "duplication_policy", "priority", "queue_partition_key", "delay_seconds")
         _refuse(**{name: self.workflow_options.get(name) for name in refused})
+        _refuse(**{NEW_ID: refuses_known_ids(self.workflow_options.get("workflow_id_reuse_policy")) or None})
 
     def debounce(self, debounce_key: str, debounce_period_sec: float, *args: Any, **kwargs: Any) -> WorkflowHandle[Any]:
         """Run the workflow with these arguments after that many seconds, unless another call with this key comes first.

@@ -8,13 +8,14 @@ from typing import Any, ParamSpec, TypeVar
 
 from dbos._engine import decorate
 from dbos._engine.executors import ExecutorSource
-from dbos._engine.registry import WorkflowSpec
+from dbos._engine.registry import Consumed, WorkflowSpec
 from dbos._engine.roles import require, require_of_class
 from dbos._engine.step import ShouldRetry, StepSpec
 from dbos._engine.transaction import IsolationLevel, TransactionSpec
 from dbos._faces.ambient import instance, registry, runtime_for
 from dbos._faces.logs import logger
 from dbos._faces.validation import Validator, make_pydantic_args_validator, pydantic_args_validator
+from dbos._hooks import kafka
 from dbos._kernel.codec import WorkflowSerializationFormat
 from dbos._kernel.cron import Cron
 from dbos._kernel.naming import checked_id
@@ -140,13 +141,40 @@ class Decorators:
         return make
 
     @staticmethod
+    def kafka_consumer(
+        config: dict[str, Any],
+        topics: list[str],
+        in_order: bool = False,
+        *,
+        ordering: kafka.Ordering | None = None,
+        batch_size: int = 250,
+        queue_name: str | None = None,
+    ) -> Callable[[F], F]:
+        """Start a workflow for every message of these Kafka topics, with a `KafkaMessage` as its argument.
+
+        Each message is one workflow, however often it is delivered. `config` is that of librdkafka (`bootstrap.servers`,
+        `group.id` ...); where it says nothing, topics are read from their beginning. `ordering` "partition" lets one
+        message at a time run of each partition, "topic" (or `in_order=True`) of each topic; else as many run as there are,
+        on `queue_name` if one is given. Up to `batch_size` are enqueued in one transaction. Needs the extra `kafka`.
+        """
+        wanted = kafka.checked(config, topics, in_order, ordering, batch_size, queue_name)
+
+        def make(fn: F) -> F:
+            consumed = Consumed(fn, dict(config), list(topics), wanted, batch_size, queue_name)
+            registry.add_consumer(consumed, None if wanted == "none" else kafka.ORDERED)
+            return fn
+
+        return make
+
+    @staticmethod
     def alert_handler(fn: Callable[[str, str, dict[str, str]], R]) -> Callable[[str, str, dict[str, str]], R]:
         """Call this function when something is wrong: with a rule, a sentence, and facts.
 
         The rules are `WorkflowFailure`, `SlowQueue` and `UnresponsiveApplication`; the keys `alert_...` of the
-        configuration say from when on. Each condition is told once over all processes of the application, until it is
-        over. There is one handler, declared before launch; it is called in a thread of its own, and its errors are
-        logged.
+        configuration say from when on. Each condition is told by one process of the application, until it is over. There
+        is one handler, declared before launch; it is called in a thread of its own. If it raises, that is logged and it
+        is asked again, three times in all; if its process dies meanwhile, another one is asked, or its next launch: it may
+        hear of the same twice.
         """
         made = instance()
         if made is not None and made.launched is not None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from dbos._engine.attributes import attributes_of, attributes_text
 from dbos._engine.queue import checked_priority, returns_existing
 from dbos._faces.ambient import present_clock
-from dbos._kernel.naming import checked_id
+from dbos._kernel.naming import WorkflowIDReusePolicy, checked_id, refuses_known_ids
 from dbos._kernel.scope import CALLER, OPTIONS, AssignedId, Caller, StartOptions
 from dbos._kernel.trace import installed_tracer
 from dbos.error import DBOSException, DBOSMisuseError
@@ -51,17 +51,20 @@ class _Block(ABC, Generic[T]):
 class SetWorkflowID(_Block[StartOptions]):
     """Give the first workflow that is started in the block this id.
 
-    The id is an idempotency key: a workflow of that id is run once, and a later start of it returns its result.
+    The id is an idempotency key: a workflow of that id is run once, and a later start of it returns its result. With
+    `workflow_id_reuse_policy="reject"` a later start raises DBOSWorkflowIDInUseError instead, and leaves the workflow that
+    has the id as it is.
     """
 
     variable = OPTIONS
 
-    def __init__(self, wfid: str) -> None:
+    def __init__(self, wfid: str, workflow_id_reuse_policy: WorkflowIDReusePolicy | None = None) -> None:
         super().__init__()
         self.workflow_id = checked_id(wfid, "A workflow ID")
+        self.is_new = refuses_known_ids(workflow_id_reuse_policy)
 
     def _changed(self, value: StartOptions) -> StartOptions:
-        return replace(value, assigned=AssignedId(self.workflow_id))
+        return replace(value, assigned=AssignedId(self.workflow_id, is_new=self.is_new))
 
 
 class SetWorkflowTimeout(_Block[StartOptions]):

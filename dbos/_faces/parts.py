@@ -9,6 +9,7 @@ from dbos._engine.result import look_for_done
 from dbos._engine.schedule import look_for_changes
 from dbos._engine.scheduler import Scheduler
 from dbos._features import events, messages, queues, streams
+from dbos._hooks.kafka import Consumers
 
 if TYPE_CHECKING:
     from dbos._engine.runtime import Runtime
@@ -26,4 +27,4 @@ LOOKS: dict[str, Look] = {
 }
 
 # What runs in a launched runtime besides the engine's own services.
-SERVICES: Sequence[Callable[[Runtime], Service]] = (queues.QueueWatcher, Scheduler)
+SERVICES: Sequence[Callable[[Runtime], Service]] = (queues.QueueWatcher, Scheduler, Consumers)

@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 import threading
 import uuid
-from typing import Any
+from typing import Any, Literal
 
 from dbos.error import DBOSException
 
 # An index entry on Postgres holds no more than about 2,700 bytes; this leaves room for keys of two names.
 MOST_BYTES = 512
+
+WorkflowIDReusePolicy = Literal["return-existing", "reject"]
+WorkflowIDReusePolicy.__doc__ = (
+    """What a start means whose id is known already: the workflow that has it, or an error."""
+)
+RETURN_EXISTING, REJECT = "return-existing", "reject"
 
 
 def checked_id(value: Any, what: str) -> str:
@@ -26,6 +32,15 @@ def checked_id(value: Any, what: str) -> str:
     if any(character < " " or character == "\x7f" for character in value):
         raise DBOSException(f"{what} {value!r} contains a control character")
     return value
+
+
+def refuses_known_ids(policy: Any) -> bool:
+    """Whether only a new workflow may have the id, by a `workflow_id_reuse_policy`."""
+    if policy not in (None, RETURN_EXISTING, REJECT):
+        raise DBOSException(
+            f"Invalid workflow_id_reuse_policy {policy!r}: it must be {RETURN_EXISTING!r} or {REJECT!r}"
+        )
+    return bool(policy == REJECT)
 
 
 def pairs_in(key: str) -> list[tuple[str, str]]:

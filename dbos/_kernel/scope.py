@@ -41,6 +41,8 @@ class Ground:
 
     #: Nothing is done here: code is only tried on what it has recorded.
     is_rehearsal = False
+    #: What was launched on the same database after this one had ended: handles go on there.
+    successor: Ground | None = None
     #: What the listener looks at every second, because other programs change it without a word.
     impatient: tuple[str, ...] = ("queue",)
 
@@ -253,10 +255,12 @@ HERE: ContextVar[Here | None] = ContextVar("dbos_here", default=None)
 class AssignedId:
     """The id of a `SetWorkflowID` block: for the first workflow started in it."""
 
-    __slots__ = ("taken", "workflow_id")
+    __slots__ = ("is_new", "taken", "workflow_id")
 
-    def __init__(self, workflow_id: str) -> None:
+    def __init__(self, workflow_id: str, *, is_new: bool = False) -> None:
         self.workflow_id = workflow_id
+        #: No workflow may have it already.
+        self.is_new = is_new
         self.taken = False
 
 

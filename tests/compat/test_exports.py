@@ -14,7 +14,8 @@ NAMES = """AsyncSQLAlchemyDatasource SQLAlchemyDatasource DBOS DBOSClient Enqueu
 SetWorkflowID SetWorkflowTimeout StepInfo StepOptions VersionInfo WorkflowHandle WorkflowHandleAsync
 WorkflowSerializationFormat WorkflowStatus WorkflowStatusString error Serializer pydantic_args_validator
 make_pydantic_args_validator run_dbos_database_migrations DBOSPortableJSONSerializer SendMessage
-ScheduleInput ClientScheduleInput WorkflowSchedule Debouncer DebouncerClient SetWorkflowAttributes StepReservation""".split()
+ScheduleInput ClientScheduleInput WorkflowSchedule Debouncer DebouncerClient SetWorkflowAttributes StepReservation
+KafkaMessage DuplicationPolicy WorkflowIDReusePolicy""".split()
 
 OPERATIONS = """run_step get_result get_workflow_status retrieve_workflow wait_first list_workflows
 list_queued_workflows list_workflow_steps cancel_workflow cancel_workflows resume_workflow resume_workflows
