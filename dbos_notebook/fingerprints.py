@@ -37,9 +37,12 @@ RAISED = re.compile(
     rb"\x80[\x04\x05]\x95.{8}\x8c.[\w.]+\x94\x8c.(\w+)\x94\x93\x94(?:\x8c(?P<short>.)|X(?P<long>.{4})|(?P<none>\)\x94R))?",
     re.DOTALL,
 )
+DASHES_OF_ID = 4
 # So long is what is before the names, which says how long all of it is; this comes after them.
 FRAME_BYTES, NAMED = 11, b"\x94\x93\x94"
 ALIKE_BYTES = bytes.maketrans(b"123456789", b"000000000")
+# Ids are the commonest words that are all different: those in a message are taken out of what it is known by.
+UUID = re.compile(rb"\b[0a-fA-F]{8}-[0a-fA-F]{4}-[0a-fA-F]{4}-[0a-fA-F]{4}-[0a-fA-F]{12}\b")
 MOST_KNOWN = 20_000
 ONE_ARGUMENT = b"\x94\x85\x94R"
 JSON_NAME = re.compile(r'"name"\s*:\s*"([^"\\]{1,200})"')
@@ -88,6 +91,11 @@ def kind_and_message(text: str | None, serialization: str | None) -> tuple[str, 
         data = a2b_base64(text[: len(text) // 4 * 4])
     except (Error, ValueError):
         return UNREADABLE, ""
+    return _of_pickle(data, text)
+
+
+def _of_pickle(data: bytes, text: str) -> tuple[str, str]:
+    """The same, of a pickle and the text that it was stored as."""
     found = RAISED.match(data)
     kind = UNREADABLE if found is None else found.group(1).decode()
     message = None if found is None else _message(data, found)
@@ -121,10 +129,13 @@ def cause_of(text: str | None, serialization: str | None) -> tuple[str, str]:
     except (Error, ValueError):
         return UNREADABLE, ""
     named = data.find(NAMED)
-    key = data[FRAME_BYTES:named] + data[named:].translate(ALIKE_BYTES)
+    told = data[named:].translate(ALIKE_BYTES)
+    if told.count(b"-") >= DASHES_OF_ID:
+        told = UUID.sub(b"<id>", told)
+    key = data[FRAME_BYTES:named] + told
     found = _known.get(key)
     if found is None:
-        kind, message = kind_and_message(text, serialization)
+        kind, message = _of_pickle(data, text)
         if len(_known) >= MOST_KNOWN:
             _known.clear()
         found = _known[key] = kind, normalised(message)

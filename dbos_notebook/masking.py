@@ -2,14 +2,18 @@
 
 A field is a key of a mapping, an attribute of an object, a column of a frame, or in a text what stands behind `name=`,
 `"name":` or `name:`. Its name is compared whole and without regard to case. Arguments that were recorded by their places
-have the names that the function gives them; where that is not here, every text among them is hidden.
+have the names that the function gave them as the run ran it, or else as it is here; where neither is known, every text
+among them is hidden.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from inspect import Parameter
+from itertools import chain, repeat
 from typing import Any
 
 HIDDEN = "***"
@@ -66,12 +70,13 @@ class Mask:
         return self._masked(value, DEEPEST, {}) if self.names else value
 
     def arguments(self, args: Iterable[Any], names: Sequence[str] | None) -> tuple[Any, ...]:
-        """The arguments of a call by their places, masked by the names of the function's parameters (None: not known)."""
+        """The arguments of a call by their places, masked by the names that `places` tells (None: not known)."""
         if not self.names:
             return tuple(args)
         if names is None:
             return tuple(HIDDEN if isinstance(each, str) else self.value(each) for each in args)
-        named = [*names, *([""] * len(list(args)))]
+        # More than there are names were gathered under the last.
+        named = chain(names, repeat(names[-1] if names else ""))
         return tuple(HIDDEN if self.hides(name) else self.value(each) for name, each in zip(named, args, strict=False))
 
     def fields(self, held: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,6 +137,16 @@ class Mask:
 
 
 NOTHING = Mask()
+
+
+def places(fn: Callable[..., Any] | None) -> tuple[str, ...] | None:
+    """The names under which a function takes what is given to it by place; None where they are not known."""
+    try:
+        taken = () if fn is None else inspect.signature(fn).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    by_place = {Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD, Parameter.VAR_POSITIONAL}
+    return None if fn is None else tuple(each.name for each in taken if each.kind in by_place)
 
 
 def _attributes(value: Any) -> dict[str, Any]:

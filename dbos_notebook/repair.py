@@ -56,14 +56,10 @@ class Plan:
         head = f"Nothing was done. This would {self.verb} {words.count(len(self.ids), 'run')} of {line(self.group.workflow, 80)}"
         head += f" ({line(self.group.error, 200)})"
         left = len(self.group.ids) - len(self.group.unforked)
-        notes = (
-            [f"{words.count(left, 'run')} of the group are forked already and stay as they are."]
-            if left and self.cuts
-            else []
-        )
+        notes = [f"Forked already, and left as they are: {words.count(left, 'run')}."] if left and self.cuts else []
         if self.group.following and self.cuts:
             notes.append(
-                f"{words.count(len(self.group.following), 'run')} that failed because of them stay as they are."
+                f"Failed because of them, and left as they are: {words.count(len(self.group.following), 'run')}."
             )
         do = f"%dbos {self.verb} --group {self.group.number} --confirm {len(self.ids)}"
         runs = [words.short(each) for each in self.ids[:MOST_ROWS]]

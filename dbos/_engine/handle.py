@@ -65,9 +65,11 @@ class Handle(Generic[R]):
     async def _result(self) -> Any:
         here = _here(self._ground)
         refuse_in_transaction(here, "DBOS.getResult")
+        # A run of a runtime that has ended is over, whatever has become of its workflow since.
+        known = self._run if here.ground is self._ground else None
         if here.in_body:
-            return await result_step(here, self.workflow_id, run=self._run, may_be_missing=self._may_be_missing)
-        ending = await await_ending(here, self.workflow_id, run=self._run, may_be_missing=self._may_be_missing)
+            return await result_step(here, self.workflow_id, run=known, may_be_missing=self._may_be_missing)
+        ending = await await_ending(here, self.workflow_id, run=known, may_be_missing=self._may_be_missing)
         return ending.unwrap()
 
     async def _status(self) -> WorkflowStatus:
@@ -125,7 +127,11 @@ class Reference(NamedTuple):
 def _here(ground: Ground) -> Here:
     """Where the handle is used; a client's handle is outside, also in a workflow."""
     here = HERE.get()
-    return here if here is not None and here.ground is ground else ground.here
+    while here is None or here.ground is not ground:
+        if ground.successor is None:
+            return ground.here
+        ground = ground.successor
+    return here
 
 
 @op("DBOS.getResult")

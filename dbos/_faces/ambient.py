@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from dbos._engine.registry import Registry
 from dbos._kernel.clock import Clock
@@ -41,6 +42,8 @@ class Instance:
             self.farewells.pop()()
 
 
+# By database, as long as somebody holds a handle of theirs.
+_runtimes: WeakValueDictionary[tuple[str, str], Runtime] = WeakValueDictionary()
 _instance: Instance | None = None
 # In the child of a fork, until it makes an instance of its own.
 _is_forked = False
@@ -48,6 +51,16 @@ _is_forked = False
 
 def instance() -> Instance | None:
     return _instance
+
+
+def take_over_handles(made: Instance) -> None:
+    """Handles of a runtime that has ended go on with the one that was launched on its database."""
+    assert made.launched is not None
+    place = made.config.system_url.render_as_string(hide_password=False), made.config.schema
+    before, now = _runtimes.get(place), made.launched.runtime
+    if before is not None:
+        before.successor = now
+    _runtimes[place] = now
 
 
 def set_instance(new: Instance | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import textwrap
 from collections.abc import Collection, Iterator
 
@@ -30,7 +31,7 @@ def guarded(source: str, calls: Collection[str], name: str) -> str | None:
     if margin.strip():  # it stands behind another one on its line
         return None
     is_async = isinstance(function, ast.AsyncFunctionDef)
-    ask = f'await DBOS.patch_async("{name}")' if is_async else f'DBOS.patch("{name}")'
+    ask = f"await DBOS.patch_async({json.dumps(name)})" if is_async else f"DBOS.patch({json.dumps(name)})"
     body = [f"{INDENT}{line}" if line.strip() else line for line in lines[begin:end]]
     return "\n".join([*lines[:begin], f"{margin}if {ask}:", *body, *lines[end:]])
 

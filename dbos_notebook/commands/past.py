@@ -50,10 +50,14 @@ def check(workflow: str, last: int = checking.LAST) -> Check:
     return checking.check(door.source(), workflow, last)
 
 
-def debug(target: Target) -> PostMortem:
-    """Why a run failed: the step that did is called here on what it was given then; `%debug` opens its frames."""
+def debug(target: Target, *, call: bool = True) -> PostMortem:
+    """Why a run failed: the step that did is called here on what it was given then; `%debug` opens its frames.
+
+    What the step does outside it does again: which is called, and with what, is printed before. Without `call` no step is
+    called, and only what is recorded is shown.
+    """
     here = door.source()
-    found = debugging.debug(here, id_of(here, target))
+    found = debugging.debug(here, id_of(here, target), call=call, say=lambda words: print(words, flush=True))  # noqa: T201
     shell: Any = door.session().shell
     if shell is not None and found.error is not None:
         # What the shell itself showed last goes before what the interpreter knows.

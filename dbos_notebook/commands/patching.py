@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dbos import extension
 from dbos_notebook import door
-from dbos_notebook.cells.guard import guarded
 from dbos_notebook.frames import UNFINISHED
 from dbos_notebook.replay import check as checking
+from dbos_notebook.replay.guarding import guard_for
 from dbos_notebook.views import words
 from dbos_notebook.views.html import element, fitting, page, pre
 from dbos_notebook.views.view import Shown, View
 
 if TYPE_CHECKING:
     from dbos_notebook.replay.check import Check
-    from dbos_notebook.source import Source
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -50,7 +48,7 @@ def patch(workflow: str, *, resume: bool = False) -> Patch:
     """
     source = door.source()
     found = checking.check(source, workflow)
-    text = None if found.fits else _with_guard(source, workflow, found)
+    text = None if found.fits else guard_for(source, workflow, found.groups[0].ids[0])
     shell: Any = door.session().shell
     if text is not None and shell is not None:
         shell.set_next_input(text)
@@ -58,16 +56,3 @@ def patch(workflow: str, *, resume: bool = False) -> Patch:
     waiting = frame[frame["fits"] & frame["status"].isin(sorted(UNFINISHED)) & (frame["version"] != found.version)]
     ids = [str(each) for each in waiting.index if each not in extension.running()] if resume else []
     return Patch(found, text, tuple(source.resume(*ids, new_code=True)) if ids else ())
-
-
-def _with_guard(source: Source, workflow: str, found: Check) -> str | None:
-    """The source of the workflow with a guard for what most of the runs miss."""
-    function = inspect.unwrap(extension.function_of(workflow))
-    name = extension.rehearse(found.groups[0].ids[0], records=source.records).found
-    if name is None:
-        return None
-    calls = {each for each, thing in function.__globals__.items() if extension.name_of(thing) == name}
-    try:
-        return guarded(inspect.getsource(function), calls or {name, f"{name}_async"}, name)
-    except OSError:
-        return None

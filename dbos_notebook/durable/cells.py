@@ -21,11 +21,14 @@ from IPython.core.error import UsageError
 from dbos import DBOS, extension
 from dbos_notebook.cells.code import Cells, Code, hashed, normalised
 from dbos_notebook.durable.reading import LAST, Reading
+from dbos_notebook.durable.shown import Bundle, bundle_of, kept, kept_one, watched
 from dbos_notebook.durable.values import CannotBeKeptError, fingerprint, kept_all
 
 Values = dict[str, Any]
 # What a cell may name and is no data: it is part of the code.
 CODE_KINDS = (type, type(os))
+# Beside the values by their names, which cannot be like this.
+OF_CELL = "<cell>"
 
 
 class Reference(NamedTuple):
@@ -48,6 +51,19 @@ class Given(NamedTuple):
 
     def is_still(self, value: Any) -> bool:
         return value is self.value and (self.print is None or fingerprint(value) == self.print)
+
+
+@dataclass(frozen=True, repr=False)
+class Past:
+    """What a record knows of its cell beside the values: what it showed, and the code that ran, by the names of its parts."""
+
+    displayed: list[Bundle] = field(default_factory=list)
+    #: Of its last line.
+    last: Bundle | None = None
+    code: dict[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return "<what it showed>" if self.displayed or self.last else "<it showed nothing>"
 
 
 @dataclass
@@ -83,6 +99,8 @@ class CellStore:
     made: dict[Reference, Any] = field(default_factory=dict)
     #: The value of the last line of a cell that runs, to be shown.
     last: dict[str, Any] = field(default_factory=dict)
+    #: What is known of the cells of records beside their values, by run and cell.
+    past: dict[tuple[str, str], Past] = field(default_factory=dict)
 
     def bind(self, cell: StepCell, run: str, values: Values, names: dict[str, Any]) -> None:
         """Give the notebook what a record holds."""
@@ -130,22 +148,28 @@ class CellStore:
         for each in self.given.get(value.name, {}).values():
             if each.reference == value and each.is_still(each.value):
                 return each.value
-        return recorded(value.run)[value.name]
+        return recorded(value.run)[0][value.name]
 
     def forget(self) -> None:
-        for each in (self.cells, self.given, self.made, self.last):
+        for each in (self.cells, self.given, self.made, self.last, self.past):
             each.clear()
 
 
-def recorded(run: str) -> Values:
-    """What the cell of a record gave."""
+def recorded(run: str) -> tuple[Values, Past]:
+    """What the cell of a record gave, and what else is known of it."""
     # Beside the workflow that may ask: what it reads here is no step of its own.
     from dbos_notebook import door  # a session loads the magics, and these come here
 
     step = door.session().client.get_step(run, 1)
     if step is None or not isinstance(step["output"], dict):
         raise UsageError(f"the record {run} is gone; run the cell that made it again")
-    return dict(step["output"])
+    return parted(step["output"])
+
+
+def parted(output: Values) -> tuple[Values, Past]:
+    """The values of a record, and what else it knows."""
+    values = dict(output)
+    return values, values.pop(OF_CELL, Past())
 
 
 def has_data(names: Mapping[str, Any], name: str) -> bool:
@@ -185,37 +209,61 @@ def _print_of(cell: StepCell, name: str, value: Any) -> str:
 # -- its function ----------------------------------------------------------------------------------------------
 
 
-def as_step(store: CellStore, cell: StepCell, fn: Callable[..., Any], most_megabytes: float) -> Callable[..., Any]:
-    """The function of a cell as a step that takes references and returns what can be stored."""
+def as_step(
+    store: CellStore, cell: StepCell, fn: Callable[..., Any], code: dict[str, str], most_megabytes: float
+) -> Callable[..., Any]:
+    """The function of a cell as a step that takes references and returns what can be stored: its values."""
 
     def before(given: Values) -> Values:
         values = {name: store.resolved(value) for name, value in given.items()}
         # It may change them in place, and may be tried again.
         return {name: copy.deepcopy(value) if name in cell.gives else value for name, value in values.items()}
 
-    def after(outputs: Values) -> Values:
+    def after(outputs: Values, shown: list[Bundle]) -> Values:
         run = DBOS.workflow_id or ""
-        store.last[run] = outputs.pop(LAST, None)
-        stored = kept_all(outputs, most_megabytes)
+        store.last[run] = last = outputs.pop(LAST, None)
+        stored: Values = {**kept_all(outputs, most_megabytes)}
         store.made |= {Reference(run, name): value for name, value in outputs.items()}
+        stored[OF_CELL] = Past(kept(shown), kept_one(bundle_of(last)), code)
         return stored
+
+    def values_of(stored: Values) -> Values:
+        values, store.past[DBOS.workflow_id or "", cell.name] = parted(stored)
+        return values
 
     if inspect.iscoroutinefunction(fn):
 
         @functools.wraps(fn)
         async def call_async(**given: Any) -> Values:
-            return after(await fn(**before(given)))
+            with watched() as shown:
+                outputs = await fn(**before(given))
+            return after(outputs, shown)
 
-        made: Callable[..., Any] = call_async
+        recording: Callable[..., Any] = call_async
     else:
 
         @functools.wraps(fn)
         def call(**given: Any) -> Values:
-            return after(fn(**before(given)))
+            with watched() as shown:
+                outputs = fn(**before(given))
+            return after(outputs, shown)
 
-        made = call
+        recording = call
     retries: dict[str, Any] = {"retries_allowed": True, "max_attempts": cell.retries + 1} if cell.retries else {}
-    return DBOS.step(name=cell.name, interval_seconds=cell.interval, should_retry=_may_pass, **retries)(made)
+    step = DBOS.step(name=cell.name, interval_seconds=cell.interval, should_retry=_may_pass, **retries)(recording)
+    if inspect.iscoroutinefunction(fn):
+
+        @functools.wraps(step)
+        async def values_async(**given: Any) -> Values:
+            return values_of(await step(**given))
+
+        return values_async
+
+    @functools.wraps(step)
+    def values(**given: Any) -> Values:
+        return values_of(step(**given))
+
+    return values
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from datetime import datetime
 from itertools import count, islice
 from typing import Any
@@ -14,8 +15,9 @@ from dbos import DBOS, SetWorkflowAttributes, SetWorkflowID, WorkflowStatus, Wor
 from dbos_notebook import door
 from dbos_notebook.cells.code import Cells, hashed
 from dbos_notebook.durable import cells as durable
-from dbos_notebook.durable.cells import CellStore, Reference, StepCell, Values
+from dbos_notebook.durable.cells import CellStore, Past, Reference, StepCell, Values
 from dbos_notebook.durable.reading import read
+from dbos_notebook.durable.shown import show
 from dbos_notebook.durable.values import CannotBeKeptError
 from dbos_notebook.views import words
 
@@ -77,7 +79,9 @@ class CellRun:
         cell, name = self.cell, self.cell.function_name
         self.title = f"{durable.notebook_name(self.names)}.{cell.name}"
         self._execute(durable.workflow_source(cell, self.inputs))
-        self.names[name] = durable.as_step(store(), cell, self.names[name], door.settings().most_megabytes)
+        self.code = durable.made_of(known_cells(), cell, self.names[name], {})
+        most = door.settings().most_megabytes
+        self.names[name] = durable.as_step(store(), cell, self.names[name], self.code, most)
         self.names[f"{name}_alone"] = DBOS.workflow(name=self.title)(self.names[f"{name}_alone"])
 
     # -- records -----------------------------------------------------------------------------------------------
@@ -105,12 +109,16 @@ class CellRun:
             and each.is_still(self.names.get(name))
             for name, each in zip(cell.gives, kept, strict=True)
         )
-        if not is_here:
-            store().bind(cell, done.workflow_id, durable.recorded(done.workflow_id), self.names)
+        key = done.workflow_id, cell.name
+        if not is_here or key not in store().past:
+            values, store().past[key] = durable.recorded(done.workflow_id)
+            if not is_here:
+                store().bind(cell, done.workflow_id, values, self.names)
         (step,) = door.session().client.list_steps([done.workflow_id], longest=0)
         began, ended = step.started_at or 0, step.completed_at or 0
         saved = words.duration((ended - began) / 1000)
         _say(f"{cell.name}: from {_when(ended)}, {saved} saved (code and inputs unchanged)")
+        self._show_again(store().past[key])
 
     def _run_alone(self, attempts: list[WorkflowStatus]) -> None:
         cell = self.cell
@@ -128,7 +136,7 @@ class CellRun:
                 raise UsageError(f"%%step {cell.name}: {error}") from None
         values = {name: store().made.get(Reference(run, name)) for name in cell.gives}
         is_here = run in store().last
-        store().bind(cell, run, values if is_here else durable.recorded(run), self.names)
+        store().bind(cell, run, values if is_here else durable.recorded(run)[0], self.names)
         _show(store().last.pop(run, None))
 
     def _call(self) -> None:
@@ -144,7 +152,7 @@ class CellRun:
         )
         parts = (earlier[0].attributes or {}).get(PARTS) if earlier else None
         if isinstance(parts, dict):
-            changed = [name for name in {**parts, **self.parts} if parts.get(name) != self.parts.get(name)]
+            changed = _changed(parts, self.parts)
             if changed:
                 _say(f"{self.cell.name}: stale, {_listed(changed)} changed, so it runs")
 
@@ -157,10 +165,26 @@ class CellRun:
             raise UsageError(f"%%step {cell.name}: {error}") from None
         is_here = run in store().last
         values = {name: store().made[Reference(run, name)] for name in cell.gives} if is_here else outputs
-        if not is_here:
-            _say(f"{cell.name}: from the record")
         store().bind(cell, run, values, self.names)
-        _show(store().last.pop(run, None))
+        if is_here:
+            _show(store().last.pop(run, None))
+        else:
+            self._say_recorded(store().past[run, cell.name])
+
+    def _say_recorded(self, past: Past) -> None:
+        _say(f"{self.cell.name}: from the record")
+        changed = _changed(past.code, self.code) if past.code else []
+        if changed:
+            told = (
+                f"{self.cell.name}: {_listed(changed)} changed since it was recorded; another --id runs it as it is now"
+            )
+            print(told, file=sys.stderr)  # noqa: T201 - it belongs to the cell
+        self._show_again(past)
+
+    def _show_again(self, past: Past) -> None:
+        show(past.displayed)
+        if past.last is not None and self.cell.reading.last is not None:  # by now a semicolon may stand there
+            show([past.last])
 
 
 def known_cells() -> Cells:
@@ -179,6 +203,11 @@ def _say(text: str) -> None:
 def _show(value: Any) -> None:
     if value is not None:
         display(value)  # type: ignore[no-untyped-call]  # IPython's
+
+
+def _changed(before: dict[str, str], now: dict[str, str]) -> list[str]:
+    """The names of what differs."""
+    return [name for name in {**before, **now} if before.get(name) != now.get(name)]
 
 
 def _listed(names: list[str]) -> str:

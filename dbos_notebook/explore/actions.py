@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from dbos_notebook import repair
 from dbos_notebook.replay.preflight import checked
@@ -271,6 +271,23 @@ class Unpause(_Harmless):
     def perform(self, bench: Bench) -> Outcome:
         bench.source.unpause(self.schedule)
         return Outcome(f"{self.schedule} goes on.")
+
+
+@dataclass(frozen=True, slots=True)
+class TryGroup(_Harmless):
+    """Say what forking or resuming a group of failures would do, and do nothing."""
+
+    verb: ClassVar[str] = "Dry run"
+    fingerprint: str
+    tried: Literal["fork", "resume"] = "fork"
+
+    @property
+    def command(self) -> str:
+        return f"%dbos {self.tried} --group {self.fingerprint} --dry-run"
+
+    def perform(self, bench: Bench) -> Outcome:
+        act = repair.fork_group if self.tried == "fork" else repair.resume_group
+        return Outcome(act(bench.source, self.fingerprint, dry_run=True).text)
 
 
 @dataclass(frozen=True, slots=True)

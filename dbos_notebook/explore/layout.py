@@ -23,16 +23,16 @@ PLOTLY = "application/vnd.plotly.v1+json"
 
 
 class Layout:
-    """All widgets of one explorer."""
+    """All widgets of one explorer, which a cell of this id shows."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, cell: str) -> None:
         self._desk = desk
         self.section = toggles("Show", SECTIONS)
         desk.on_change(self.section, Entered)
         self._where = widgets.HTML()
         self.list = RunList(desk)
         self._make_detail()
-        self.schedules, self.triage, self.patch = SchedulePanel(desk), TriagePanel(desk), PatchPanel(desk)
+        self.schedules, self.triage, self.patch = SchedulePanel(desk), TriagePanel(desk), PatchPanel(desk, cell)
         self._make_answers()
         self._runs = widgets.VBox([self.list.box, self._detail])
         self.root = widgets.VBox(

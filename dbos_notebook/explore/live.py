@@ -63,6 +63,7 @@ class Explorer:
         fits: Fits | None = None,
         shell: InteractiveShell | None = None,
         refresh_seconds: float = REFRESH_SECONDS,
+        cell: str = "",
     ) -> None:
         self._source, self._variables, self._shell = source, variables, shell
         self._newest = _newest if newest is None else newest
@@ -73,7 +74,7 @@ class Explorer:
         self._wake, self._is_closed = threading.Event(), threading.Event()
         self._busy_since: float | None = None
         self.state = State()
-        self.layout = Layout(Desk(self.post))
+        self.layout = Layout(Desk(self.post), cell)
         self._first_paint()
         loops = {"explorer": self._work, "explorer-actor": self._act, "explorer-reader": self._watch}
         self._threads = [self._thread(name, loop) for name, loop in loops.items()]
@@ -230,14 +231,16 @@ def explorer(source: Source | None = None, *, fits: Fits | None = None) -> Explo
     """Open the explorer on this kernel's session, or on another source. `%dbos` alone does the same."""
     session = door.session()
     shell = session.shell
+    cell = _cell_of(shell)
     made = Explorer(
         session.source if source is None else source,
         {} if shell is None else shell.user_ns,
         fits=fits,
         shell=shell,
         refresh_seconds=session.settings.refresh_seconds,
+        cell=cell,
     )
-    _explorers.keep(_cell_of(shell), made)
+    _explorers.keep(cell, made)
     return made
 
 

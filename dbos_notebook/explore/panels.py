@@ -6,9 +6,20 @@ from datetime import datetime, timedelta
 
 import ipywidgets as widgets
 
-from dbos_notebook.explore.actions import Backfill, ForkGroup, Pause, Resume, ResumeGroup, Trigger, Unpause, guard
+from dbos_notebook.explore.actions import (
+    Backfill,
+    ForkGroup,
+    Pause,
+    Resume,
+    ResumeGroup,
+    Trigger,
+    TryGroup,
+    Unpause,
+    guard,
+)
+from dbos_notebook.explore.cellwriter import CellWriter
 from dbos_notebook.explore.parts import Desk, Doer, area, bar, dropdown, offer, text
-from dbos_notebook.explore.state import NOT_CHECKED, FitRow, GroupRow, PickedWorkflow, State
+from dbos_notebook.explore.state import NOT_CHECKED, FitRow, GroupRow, NamedPatch, PickedWorkflow, State
 from dbos_notebook.views.html import element, escape, line, page, pre, status_mark, table
 from dbos_notebook.views.words import count, short
 
@@ -67,11 +78,12 @@ class TriagePanel:
         self.group = dropdown("group", [], "480px")
         self.count = text("number of runs", "typed, to confirm", "260px")
         self._groups: tuple[GroupRow, ...] = ()
+        self.dry_run = Doer(desk, TryGroup, self._trying)
         self.fork = Doer(desk, ForkGroup, lambda: self._acting(ForkGroup), style="primary")
         self.resume = Doer(desk, ResumeGroup, lambda: self._acting(ResumeGroup))
         for control in (self.group, self.count):
             control.observe(lambda _: self._refresh(), names=["value"])
-        self._forms = area(bar(self.group, self.count, self.fork.button, self.resume.button))
+        self._forms = area(bar(self.group, self.dry_run.button), bar(self.count, self.fork.button, self.resume.button))
         self.box = widgets.VBox([self.table, self._forms])
 
     def _acting(self, kind: type[ForkGroup | ResumeGroup]) -> ForkGroup | ResumeGroup | None:
@@ -81,6 +93,15 @@ class TriagePanel:
         if not typed.isdigit():
             raise ValueError(f"{kind.verb}: type how many runs this is about, to confirm it")
         return kind(self.group.value, int(typed))
+
+    def _trying(self) -> TryGroup | None:
+        chosen = self._chosen()
+        if chosen is None or not (chosen.forkable or chosen.resumable):
+            return None
+        return TryGroup(chosen.fingerprint, "fork" if chosen.forkable else "resume")
+
+    def _chosen(self) -> GroupRow | None:
+        return next((each for each in self._groups if each.fingerprint == self.group.value), None)
 
     def draw(self, state: State) -> None:
         self.box.layout.display = None if state.look.section == "triage" else "none"
@@ -93,7 +114,8 @@ class TriagePanel:
         self._refresh()
 
     def _refresh(self) -> None:
-        chosen = next((each for each in self._groups if each.fingerprint == self.group.value), None)
+        chosen = self._chosen()
+        self.dry_run.refresh()
         for doer, number in (
             (self.fork, 0 if chosen is None else chosen.forkable),
             (self.resume, 0 if chosen is None else chosen.resumable),
@@ -107,26 +129,29 @@ class TriagePanel:
 class PatchPanel:
     """A workflow whose code changes: its runs beside the newest code, and the lines that keep old runs going."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, cell: str) -> None:
         self.workflow = dropdown("workflow", [], "320px")
         self.patch = text("patch", "name of the change", "240px")
-        self.table, self.guard = widgets.HTML(), widgets.HTML()
+        self.table, self.guard, self.writer = widgets.HTML(), widgets.HTML(), CellWriter(below=cell)
         self._fits: tuple[FitRow, ...] = ()
         self.resume = Doer(desk, Resume, self._resuming)
         desk.on_change(self.workflow, lambda name: PickedWorkflow(name or ""))
-        self.patch.observe(lambda _: self._say_guard(), names=["value"])
-        self._say_guard()
-        self.box = widgets.VBox([bar(self.workflow), self.table, area(bar(self.patch, self.resume.button), self.guard)])
+        desk.on_change(self.patch, lambda name: NamedPatch(name.strip()))
+        forms = area(bar(self.patch, self.resume.button), self.guard, self.writer)
+        self.box = widgets.VBox([bar(self.workflow), self.table, forms])
 
     def _resuming(self) -> Resume | None:
         stopped = {"ENQUEUED", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"}
         fitting = [each.run for each in self._fits if each.obstacle is None and each.run.status in stopped]
         return Resume(tuple(run.workflow_id for run in fitting), new_code=True) if fitting else None
 
-    def _say_guard(self) -> None:
-        name = self.patch.value.strip() or "what-changed"
-        before = element("div", "Put this around what changed: runs in flight take the old way, new ones the new way.")
-        self.guard.value = page(before, pre(guard(name)))
+    def _draw_guard(self, state: State) -> None:
+        told = "Runs that do not fit keep their way with this cell: look at it, run it, and see the list again."
+        if not state.guarded:
+            told = "Put this around what changed: runs in flight take the old way, new ones the new way."
+        self.writer.text = state.guarded or guard(state.look.patch or "what-changed")
+        self.writer.tooltip = f"Same as: %dbos patch {line(state.look.workflow, 60)}" if state.look.workflow else ""
+        self.guard.value = page(element("div", told), pre(self.writer.text))
 
     def draw(self, state: State) -> None:
         self.box.layout.display = None if state.look.section == "patch" else "none"
@@ -137,6 +162,7 @@ class PatchPanel:
         )
         self._fits = state.fits
         self.table.value = fits_table(state)
+        self._draw_guard(state)
         self.resume.refresh()
         self.resume.button.description = "Resume those that fit"
 

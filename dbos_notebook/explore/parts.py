@@ -41,6 +41,7 @@ CSS = """
 .dbos-explorer td, .dbos-explorer th { vertical-align: top; }
 .dbos-explorer .dbos-question { border: 1px solid #a8740a; border-left-width: 4px; padding: 4px 10px; margin: 6px 0; }
 .dbos-explorer .dbos-notice { min-height: 22px; padding-top: 4px; }
+.dbos-explorer .dbos-notice div { white-space: pre-line; }
 .dbos-explorer .dbos-content { min-height: 120px; max-height: 560px; overflow: auto; overflow-wrap: anywhere; padding: 2px 0; }
 """
 # A line has the colour of its status at its beginning; the glyph and the word say the same.

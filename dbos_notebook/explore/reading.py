@@ -28,6 +28,7 @@ from dbos_notebook.explore.state import (
 )
 from dbos_notebook.explore.tabs import shown_of, stream_keys
 from dbos_notebook.failures import MOST_GROUPS, Triage, triage
+from dbos_notebook.replay.guarding import guard_for
 from dbos_notebook.typed import moment_of
 from dbos_notebook.views.html import element, line, page, table
 from dbos_notebook.views.steps import records
@@ -63,6 +64,7 @@ class Reader:
     _named_at: float = field(default=float("-inf"), init=False)
     _stream_of: tuple[Look, Shown] | None = field(default=None, init=False)
     _obstacles: dict[tuple[str, str], str | None] = field(default_factory=dict, init=False)
+    _guarded: tuple[tuple[str, str, str], str] | None = field(default=None, init=False)
 
     def read(self, look: Look, now: float) -> Seen:
         """What is there to be seen now; `now` is the time of a clock that only goes forward."""
@@ -151,7 +153,21 @@ class Reader:
         newest = self.newest(look.workflow) or ""
         runs = rows_of(self.source.runs(name=look.workflow, limit=FITTED))
         fits = tuple(FitRow(row, self._obstacle(row, newest)) for row in runs)
-        return Seen(look, _now(), names=names, fits=fits, newest=newest)
+        return Seen(look, _now(), names=names, fits=fits, newest=newest, guarded=self._guard(look, newest, fits))
+
+    def _guard(self, look: Look, newest: str, fits: tuple[FitRow, ...]) -> str:
+        """The workflow with a guard for the newest run that does not fit; empty where none is needed, or known."""
+        unfit = next((each.run.workflow_id for each in fits if each.obstacle not in (None, NOT_CHECKED)), None)
+        if unfit is None:
+            return ""
+        key = (unfit, newest, look.patch)
+        if self._guarded is None or self._guarded[0] != key:
+            try:
+                found = guard_for(self.source, look.workflow, unfit, look.patch)
+            except Exception:  # noqa: BLE001 - its code is not here, or the user's raises: the table says so
+                found = None
+            self._guarded = key, found or ""
+        return self._guarded[1]
 
     def _obstacle(self, row: Row, newest: str) -> str | None:
         if self.fits is None:

@@ -113,6 +113,8 @@ class Look:
     stream: str = ""
     is_tailing: bool = True
     workflow: str = ""
+    #: How the patch of that workflow is to be called; empty: like what is new.
+    patch: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,8 @@ class State:
     groups: tuple[GroupRow, ...] = ()
     fits: tuple[FitRow, ...] = ()
     newest: str = ""
+    #: The source of the workflow with a guard for those that do not fit; empty: none is needed, or known.
+    guarded: str = ""
     #: The action that waits for a yes.
     asked: Action | None = None
     #: Actions that wait for the explorer's thread, the first of which it performs.
@@ -219,6 +223,13 @@ class PickedWorkflow:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedPatch:
+    """The patch was given a name."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """A button was clicked."""
 
@@ -280,6 +291,7 @@ class Seen:
     groups: tuple[GroupRow, ...] | None = None
     fits: tuple[FitRow, ...] | None = None
     newest: str = ""
+    guarded: str = ""
 
 
 Message = (
@@ -292,6 +304,7 @@ Message = (
     | PickedStream
     | Tailed
     | PickedWorkflow
+    | NamedPatch
     | Asked
     | Confirmed
     | Dismissed
@@ -348,7 +361,16 @@ def update(state: State, message: Message) -> Next:
 
 def _looked(
     state: State,
-    message: Entered | Narrowed | Ordered | Turned | Chose | Opened | PickedStream | Tailed | PickedWorkflow,
+    message: Entered
+    | Narrowed
+    | Ordered
+    | Turned
+    | Chose
+    | Opened
+    | PickedStream
+    | Tailed
+    | PickedWorkflow
+    | NamedPatch,
 ) -> Next:
     """Somebody looks at something else."""
     look = state.look
@@ -375,6 +397,8 @@ def _looked(
             look = replace(look, is_tailing=on)
         case PickedWorkflow(name):
             look = replace(look, workflow=name)
+        case NamedPatch(name):
+            look = replace(look, patch=name)
         case _:
             assert_never(message)
     if look == state.look:
@@ -390,7 +414,7 @@ def _at(state: State, look: Look) -> State:
     elif look.tab != state.look.tab and state.detail is not None:
         state = replace(state, detail=replace(state.detail, shown=Shown()))
     if look.workflow != state.look.workflow:
-        state = replace(state, fits=())
+        state = replace(state, fits=(), guarded="")
     return replace(state, look=look)
 
 
@@ -430,6 +454,7 @@ def _seen(state: State, seen: Seen) -> State:
         groups=state.groups if seen.groups is None else seen.groups,
         fits=state.fits if seen.fits is None else seen.fits,
         newest=seen.newest or state.newest,
+        guarded=seen.guarded,
     )
 
 

@@ -2,7 +2,8 @@
 
 The failure is looked for where it began: in the step that raised, of the deepest child that failed. That step's
 function is called here on what it was given then; a failure of the workflow's own code happens again by replaying it.
-Nothing is recorded, and nothing can be written.
+Nothing is recorded, and nothing can be written to the database of the run. But what a step does elsewhere it does again:
+so it is said before what is called, and nothing is where only the record is asked for.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from dbos_notebook.source import Source
 
 NAME_LIMIT, MESSAGE_LIMIT = 80, 600
+RECORD_ALONE = "only what is recorded was asked for"
 FAILED, RETRIED = "ERROR", DBOSMaxStepRetriesExceeded.__name__
 OURS = f"{Path(__file__).parents[1]}{os.sep}"
 # Through these the user's code is called; further in they are part of what it does.
@@ -61,10 +63,12 @@ class PostMortem(Shown):
     obstacle: str
     #: The moment before the step, where it was a step.
     moment: Moment | None
-    #: What its view does not show; `locals` and the frames are as they are.
+    #: What nobody is shown, but for whoever opens the frames with %debug: these are as they are.
     mask: Mask = NOTHING
     #: The variables of the frames when it failed, where %dbos config keep_locals=True kept them.
     recorded_locals: str = ""
+    #: The call that was made here, in words; empty: none was.
+    called: str = ""
 
     @property
     def is_reproduced(self) -> bool:
@@ -76,20 +80,21 @@ class PostMortem(Shown):
     def locals(self) -> dict[str, Any]:
         """The variables of the function that raised."""
         frames = list(_frames(None if self.error is None else self.error.__traceback__))
-        return dict(frames[-1].tb_frame.f_locals) if frames else {}
+        return self.mask.fields(frames[-1].tb_frame.f_locals) if frames else {}
 
     @property
     def view(self) -> View:
         told, where, here = errors.told(self.recorded), self._where(), self._here()
-        rows = shown_values(self.mask.fields(self.locals))
+        rows = shown_values(self.locals)
         place = self._place()
         parts = [
             errors.error_markup(self.recorded, where),
-            facts([("here", here), ("at", place)]),
+            facts([("called", self.called), ("here", here), ("at", place)]),
             table("variables of the function that raised", ["name", "value"], rows) if rows else None,
             fold("variables when it failed", pre(self.recorded_locals)) if self.recorded_locals else None,
         ]
         lines = [f"{line(told.headline, MESSAGE_LIMIT)}   {where}", *([f"> {place}"] if place else [])]
+        lines += [f"  called here: {self.called}"] if self.called else []
         lines += [f"    {name} = {value}" for name, value in rows]
         if self.recorded_locals:
             lines += ["variables when it failed:", *(f"  {each}" for each in self.recorded_locals.splitlines())]
@@ -127,23 +132,32 @@ class PostMortem(Shown):
         return "; ".join(each for each in (live, look) if each)
 
 
-def debug(source: Source, workflow_id: str) -> PostMortem:
-    """Find where a run failed, and let it happen again here. Raises ValueError if nothing in it failed."""
+def debug(source: Source, workflow_id: str, *, call: bool = True, say: Callable[[str], None]) -> PostMortem:
+    """Find where a run failed, and let it happen again here. Raises ValueError if nothing in it failed.
+
+    What step is called is told to `say` before; without `call` none is.
+    """
     failure = failure_of(source, source.run(workflow_id).workflow_id)
-    then, obstacle, error = None, "", None
+    then, obstacle, error, called = None, "", None, ""
     try:
         if failure.step is None:
             error = extension.replay(failure.workflow_id, source.records).error
         else:
             then = moment(source, failure.workflow_id, failure.step)
-            error = None if then.stop.fn is None else raised_by(then.call)
-            obstacle = f"{failure.name} is no step function" if then.stop.fn is None else ""
+            if then.stop.fn is None:
+                obstacle = f"{failure.name} is no step function"
+            elif not call:
+                obstacle = RECORD_ALONE
+            else:
+                called = _call_in_words(then)
+                say(f"Calling {called} here, as step {then.step} of {words.short(failure.workflow_id)} did.")
+                error = raised_by(then.call)
     except DBOSException as why:
         obstacle = str(why)
     if error is not None and own_traceback(error.__traceback__) is not None:
         keep_for_debug(error)
     recorded, attempts, kept = _recorded(source, failure)
-    return PostMortem(failure, recorded, attempts, error, obstacle, then, source.mask, kept)
+    return PostMortem(failure, recorded, attempts, error, obstacle, then, source.mask, kept, called)
 
 
 # -- finding -------------------------------------------------------------------------------------------------------
@@ -207,6 +221,11 @@ def _recorded(source: Source, failure: Failure) -> tuple[str, int, str]:
 
 
 # -- reproducing ---------------------------------------------------------------------------------------------------
+
+
+def _call_in_words(then: Moment) -> str:
+    given = ", ".join(f"{name}={value}" for name, value in shown_values(then.arguments))
+    return line(f"{then.name}({given})", MESSAGE_LIMIT)
 
 
 def raised_by(act: Callable[[], Any]) -> Exception | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dbos import extension
-from dbos_notebook.masking import NOTHING, Mask
+from dbos_notebook.masking import NOTHING, Mask, places
 from dbos_notebook.views import words
 from dbos_notebook.views.html import element, facts, fitting, fold, line, page, pre, table
 from dbos_notebook.views.values import preview
@@ -36,7 +36,7 @@ class Moment(Shown):
     stop: Stop
     #: The source of the workflow's function as the run ran it, the line of the call marked.
     source: str
-    #: What its view does not show; the values themselves are as they were, for the step's function is called on them.
+    #: What nobody is shown of the values; the step's function is called on them as they were.
     mask: Mask = NOTHING
 
     @property
@@ -54,26 +54,28 @@ class Moment(Shown):
 
     @property
     def args(self) -> tuple[Any, ...]:
-        return self.stop.args
+        return self.mask.arguments(self.stop.args, places(self.stop.fn))
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        return self.stop.kwargs
+        return self.mask.fields(self.stop.kwargs)
 
     @property
     def arguments(self) -> dict[str, Any]:
         """The arguments by the names that the step has for them."""
-        return named(self.stop.fn, self.args, self.kwargs)
+        # Without names nothing but their places tells which of them are to be hidden.
+        args = self.args if self.stop.fn is None else self.stop.args
+        return self.mask.fields(named(self.stop.fn, args, self.stop.kwargs))
 
     @property
     def locals(self) -> dict[str, Any]:
         """The variables of the workflow's function."""
-        return self.stop.locals
+        return self.mask.fields(self.stop.locals)
 
     @property
     def frames(self) -> tuple[Sight, ...]:
         """Every function of the user that is at work, the workflow's own first."""
-        return self.stop.sights
+        return tuple(each._replace(locals=self.mask.fields(each.locals)) for each in self.stop.sights)
 
     def call(self) -> Any:
         """Run the step's function here on what it was given then. Nothing is recorded, and it cannot write."""
@@ -96,7 +98,7 @@ class Moment(Shown):
         return View(page(*parts), fitting([*lines, *([f"  {marked}"] if marked else [])]))
 
     def _held(self) -> list[tuple[str, Mapping[str, Any]]]:
-        return [("argument", self.mask.fields(self.arguments)), ("variable", self.mask.fields(self.locals))]
+        return [("argument", self.arguments), ("variable", self.locals)]
 
 
 def moment(source: Source, workflow_id: str, step: int | str | None = None) -> Moment:

@@ -116,8 +116,11 @@ class Notebook:
         done = f"() => window.countedRuns.started === window.countedRuns.done && {KERNEL} === 'idle'"
         self.page.wait_for_function(done, timeout=LIMIT_MS)
 
+    def cell(self, index: int) -> Locator:
+        return self.page.locator(f"{OPEN_PANEL} .jp-Notebook .jp-Cell").nth(index)
+
     def output(self, index: int) -> Locator:
-        return self.page.locator(f"{OPEN_PANEL} .jp-Notebook .jp-Cell").nth(index).locator(".jp-Cell-outputArea")
+        return self.cell(index).locator(".jp-Cell-outputArea")
 
     def expect_no_errors(self) -> None:
         """No cell shows a traceback or anything on stderr, the page is well, and it asked for nothing elsewhere."""

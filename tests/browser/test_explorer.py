@@ -90,10 +90,10 @@ class Page:
         expect(self.box.get_by_role("status")).to_contain_text(words)
 
 
-def opened(open_notebook: Open, cells: list[str] | None = None) -> Page:
+def opened(open_notebook: Open, cells: list[str] | None = None, cell: int = 3) -> Page:
     notebook = open_notebook(cells or CELLS)
     notebook.run_all()
-    return Page(notebook)
+    return Page(notebook, cell)
 
 
 def test_a_failed_run_is_looked_into_and_repaired(open_notebook: Open, pictures: Path) -> None:
@@ -260,4 +260,95 @@ def test_it_lives_through_a_reload_and_beside_a_busy_kernel(open_notebook: Open,
     page.notebook.wait_done()
 
     expect(page.notebook.output(4)).to_contain_text("ended CANCELLED")
+    page.notebook.expect_no_errors()
+
+
+CHANGE = """
+@DBOS.step()
+def clean(rows):
+    return rows
+
+@DBOS.workflow()
+def nightly(day):
+    rows = load(day)
+    rows = clean(rows)
+    DBOS.set_event("rows", len(rows))
+    for row in rows:
+        DBOS.write_stream("rows", row)
+    return check(rows)
+"""
+
+
+def test_the_cell_with_the_guard_is_inserted_and_run(open_notebook: Open, pictures: Path) -> None:
+    page = opened(open_notebook, [LOAD, DEFINE, START, CHANGE, OPEN, "print('the last cell')"], cell=4)
+    page.tab("patch")
+    page.field("workflow").select_option("nightly")
+    expect(page.box).to_contain_text("✗ step 2")
+    expect(page.box).to_contain_text('if DBOS.patch("clean"):')
+    page.notebook.shoot("guard", pictures, page.box)
+
+    page.button("Insert as a cell").click()
+
+    expect(page.box).to_contain_text("It is in the cell below")
+    expect(page.notebook.cell(5)).to_contain_text('if DBOS.patch("clean"):')
+    expect(page.notebook.cell(6)).to_contain_text("the last cell")
+    page.notebook.use_theme("JupyterLab Dark")
+    page.notebook.shoot("guard-dark", pictures)
+    page.notebook.run(5)
+    expect(page.box).not_to_contain_text("✗ step 2")
+    expect(page.box).to_contain_text("✓ yes")
+    page.notebook.expect_no_errors()
+
+
+FAIL = """
+@DBOS.step()
+def charge(number):
+    if not mended.is_set():
+        raise ValueError(f"charge {number} of user-{number * 7} is below 0")
+    return number
+
+@DBOS.workflow()
+def bill(number):
+    return charge(number)
+
+@DBOS.workflow()
+def month(number):
+    return DBOS.start_workflow(bill, number).get_result()
+
+for number in (-1, -22, -333):
+    try: bill(number)
+    except ValueError: pass
+try: month(-4)
+except ValueError: pass
+"""
+
+
+def test_a_group_of_failures_is_forked(open_notebook: Open, pictures: Path) -> None:
+    notebook = open_notebook([LOAD, DEFINE, START, FAIL, OPEN, "mended.set()"])
+    for cell in range(5):
+        notebook.run(cell)
+    page = Page(notebook, 4)
+    page.tab("triage")
+    expect(page.box).to_contain_text("ValueError: charge # of user-# is below #")
+    expect(page.box).to_contain_text("5 runs failed for 2 reasons, and 1 because of them")
+    page.notebook.shoot("triage", pictures, page.box)
+    page.notebook.use_theme("JupyterLab Dark")
+    page.notebook.shoot("triage-dark", pictures, page.box)
+
+    page.button("Fork group (4 runs)").click()
+    expect(page.box).to_contain_text("type how many runs")
+    page.button("Dry run").click()
+    page.says("This would fork 4 runs of bill")
+    page.says("from step 1 charge: 4")
+    page.notebook.shoot("triage-tried", pictures, page.box)
+    page.field("number of runs").fill("3")
+    page.button("Fork group (4 runs)").click()
+    expect(page.box).to_contain_text("4 runs now, not 3")
+    notebook.run(5)
+    page.field("number of runs").fill("4")
+    page.button("Fork group (4 runs)").click()
+    page.says("Forked 4 runs.")
+    expect(page.box).to_contain_text("all are forked already")
+    page.tab("runs")
+    expect(page.line("bill")).to_have_count(8)
     page.notebook.expect_no_errors()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from dbos import DBOS, SetWorkflowID, WorkflowHandle, WorkflowHandleAsync
-from dbos.error import DBOSAwaitedWorkflowCancelledError, DBOSNonExistentWorkflowError
+from dbos.error import DBOSAwaitedWorkflowCancelledError, DBOSException, DBOSNonExistentWorkflowError
 from tests.compat.acts import Stages, beside, step_names
 from tests.compat.rows import Rows
 from tests.conftest import App
@@ -210,3 +212,24 @@ def test_a_handle_goes_from_one_workflow_to_another(app: App, hand: Hand) -> Non
 
     assert 8 == hand.call(ask, held.workflow_id)
     assert held.workflow_id in DBOS.list_workflow_steps(DBOS.list_workflows(name="ask")[0].workflow_id)[1].values()
+
+
+def test_a_handle_goes_on_when_its_runtime_was_launched_again(app: App, hand: Hand, tmp_path: Path) -> None:
+    @hand.workflow()
+    async def waits(do: Inside) -> str:
+        return await do.recv(timeout_seconds=60)
+
+    app.launch()
+    held = hand.start(waits)
+    DBOS.destroy()
+    with pytest.raises(DBOSException, match=r"launch it again on the \w+ database"):
+        held.result()
+    App(f"sqlite:///{tmp_path / 'other.sqlite'}").launch()
+    with pytest.raises(DBOSException, match=r"launch it again on the \w+ database"):
+        held.status()
+
+    app.relaunch()
+    hand.do("send", held.workflow_id, "here")
+
+    assert "here" == held.result()
+    assert "SUCCESS" == held.status().status

@@ -82,6 +82,22 @@ def test_another_launch_while_steps_run_says_nothing_in_later_cells(notebook: Ke
     assert "'SUCCESS'" == notebook.run("DBOS.get_result('night')\nDBOS.get_workflow_status('night').status").result
 
 
+def test_a_handle_goes_on_after_another_launch_on_its_database(notebook: Kernel) -> None:
+    notebook.run("""
+@DBOS.workflow()
+def waits():
+    return DBOS.recv(timeout_seconds=60)
+
+handle = DBOS.start_workflow(waits)
+""")
+    notebook.run("%dbos launch other.sqlite")
+
+    assert "launch it again on the sqlite database" in notebook.attempt("handle.get_status()").traceback
+    notebook.run("%dbos launch sqlite")
+    notebook.run("DBOS.send(handle.workflow_id, 'again')")
+    assert "('again', 'SUCCESS')" == notebook.run("await handle, handle.get_status().status").result
+
+
 def test_steps_side_by_side_lose_no_print(notebook: Kernel) -> None:
     notebook.run("""
 @DBOS.step()

@@ -226,3 +226,15 @@ def test_a_patch_lets_runs_in_flight_go_on_with_new_code(notebook: Kernel) -> No
     notebook.run("DBOS.send('night', 1, topic='go')")
 
     assert "[2, 1]" == notebook.run("DBOS.get_result('night')").result
+
+
+def test_a_mask_knows_arguments_by_the_code_that_ran(notebook: Kernel) -> None:
+    notebook.run(
+        "@DBOS.workflow()\ndef pay(email, n):\n    return n\nwith SetWorkflowID('paid'): pay('ada@example.org', 'three')"
+    )
+    notebook.run("@DBOS.workflow()\ndef pay(n, email):\n    return n")
+    notebook.run("%dbos attach sqlite:///dbos.sqlite --mask email")
+
+    told = notebook.run("from dbos_notebook import door\ndoor.source().arguments('paid')['args']").result
+
+    assert "('***', 'three')" == told

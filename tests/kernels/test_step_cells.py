@@ -206,3 +206,41 @@ def test_what_a_flow_cannot_take_is_named(notebook: Kernel) -> None:
     run_all(notebook, "rows = {1: object}", "%%step n --needs rows\nn = len(rows)")
     assert "takes `rows`, a dict that no step cell gives" in notebook.attempt("%dbos flow pipeline").stderr
     assert "no step cell m" in notebook.attempt("%dbos flow pipeline m").stderr
+
+
+PICTURES = """%%step drawn
+from IPython.display import HTML, display
+display(HTML("<b>first</b>"))
+drawn = 1
+HTML("<i>last</i>")"""
+
+
+def test_what_a_cell_showed_is_shown_again(notebook: Kernel) -> None:
+    shown = ["<b>first</b>", "<i>last</i>"]
+    assert shown == [each.get("text/html") for each in notebook.run(PICTURES).bundles]
+    assert shown == [each.get("text/html") for each in notebook.run(PICTURES).bundles]
+    assert "1" == notebook.run("drawn").result
+
+    notebook.restart()
+    notebook.run(LOAD)
+    answered = notebook.run(PICTURES)
+
+    assert "code and inputs unchanged" in answered.stdout
+    assert shown == [each.get("text/html") for each in answered.bundles]
+
+
+def test_of_what_is_large_or_lives_in_a_kernel_the_text_is_kept(notebook: Kernel) -> None:
+    notebook.run("import ipywidgets\nfrom IPython.display import HTML, display")
+    cell = "%%step big\ndisplay(HTML('x' * 2_000_000))\ndisplay(ipywidgets.IntSlider())\nbig = 1"
+    notebook.run(cell)
+
+    again = notebook.run(cell)
+
+    assert [["text/plain"]] * 2 == [list(each) for each in again.bundles]
+
+
+def test_an_async_cell_is_shown_again(notebook: Kernel) -> None:
+    cell = "%%step waited\nimport asyncio\nawait asyncio.sleep(0)\nwaited = 2\nwaited"
+    notebook.run(cell)
+
+    assert ["2"] == [each["text/plain"] for each in notebook.run(cell).bundles]

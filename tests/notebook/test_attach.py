@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,10 @@ from sqlalchemy import make_url
 
 import dbos_notebook
 from dbos import DBOS, SetWorkflowID
-from dbos_notebook import door, session
+from dbos_notebook import commands, door, session
 from dbos_notebook.attachment import NotAttachableError, address
-from dbos_notebook.masking import Mask
+from dbos_notebook.masking import Mask, places
+from dbos_notebook.source import parameters_in
 from tests.notebook.shells import line, result, shell
 
 __all__ = ["shell"]
@@ -242,6 +244,14 @@ def test_texts_by_place_are_hidden_where_the_function_is_not_here() -> None:
     assert (SECRET,) == Mask().arguments((SECRET,), None)
 
 
+def test_what_is_gathered_is_masked_by_the_name_of_all() -> None:
+    def send(to: str, *email: str, note: str = "") -> None: ...
+
+    assert ("to", "email") == places(send)
+    assert ("Ada", "***", "***") == Mask(["email"]).arguments(("Ada", SECRET, SECRET), places(send))
+    assert places(None) is None
+
+
 TEXTS = {
     "email='a@b', n=1": "email=***, n=1",
     '{"email": "x\\"y", "z": 1}': '{"email": ***, "z": 1}',
@@ -293,7 +303,30 @@ def test_a_masked_step_is_called_on_what_it_was_given(shell: InteractiveShell, s
     then = line(shell, "at bill-1 charge")
 
     assert SECRET not in shown(then)
-    assert SECRET == then.arguments["email"]
+    assert SECRET == then.call()["email"]
+
+
+def test_what_a_moment_holds_is_masked_by_name_and_by_place(shell: InteractiveShell, shop: Shop) -> None:
+    line(shell, f"attach {shop.reader} --mask email")
+    names: dict[str, Any] = {}
+
+    then = line(shell, "at bill-1 charge")
+    commands.enter("bill-1", "charge", into=names)
+
+    assert ("***", 2) == then.args
+    assert {"email": "***", "amount": 2} == then.arguments == names
+    assert "***" == then.locals["email"]
+    assert SECRET not in repr((then.kwargs, then.locals, then.frames))
+
+
+def test_parameters_are_those_of_the_code_that_ran() -> None:
+    source = {
+        "helper": "def helper(x): ...",
+        "bill": "    @DBOS.workflow()\n    def bill(self, email, /, n, *rest): ...",
+    }
+
+    assert ("email", "n", "rest") == parameters_in(json.dumps(source))
+    assert parameters_in("{}") is parameters_in("no source") is parameters_in(json.dumps({"a": "x = ("})) is None
 
 
 # -- addresses -----------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from dbos_notebook.explore.actions import (
 )
 from dbos_notebook.explore.live import Explorer
 from dbos_notebook.explore.state import TABS, Chose, Entered, Narrowed, Opened, PickedWorkflow, Wanted
+from dbos_notebook.replay.check import fits
 from dbos_notebook.source import Source
 from tests.conftest import App
 
@@ -304,6 +305,32 @@ def test_the_patch_panel_says_which_runs_fit(source: Source, eventually: Wait) -
 
     assert (run, "step 2 is `check`, the new code runs `mend`") == (row.run.workflow_id, row.obstacle)
     assert "✗ step 2" in made.layout.patch.table.value
+    made.close()
+
+
+def test_the_patch_panel_has_the_cell_with_the_guard(source: Source, eventually: Wait) -> None:
+    fails_at_the_second_step()
+
+    @DBOS.step(name="look")
+    def look() -> int:
+        return 1
+
+    @DBOS.workflow(name="counting")
+    def counting() -> int:
+        return look() + 1
+
+    made = Explorer(source, {}, fits=fits, cell="cell-7")
+    made.post(Entered("patch"))
+    made.post(PickedWorkflow("counting"))
+    panel = made.layout.patch
+
+    eventually(lambda: 'if DBOS.patch("look"):\n        return look() + 1' in panel.writer.text)
+    panel.patch.value = "look-first"
+    eventually(lambda: 'if DBOS.patch("look-first"):' in panel.writer.text)
+
+    assert "cell-7" == panel.writer.below
+    assert "Same as: %dbos patch counting" == panel.writer.tooltip
+    assert panel.writer.text.startswith('@DBOS.workflow(name="counting")')
     made.close()
 
 

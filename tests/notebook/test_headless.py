@@ -98,3 +98,18 @@ def test_what_cannot_be_is_said(program: Program, tmp_path: Path) -> None:
     assert "begun with other parameters" in other.stderr
     (tmp_path / "text.ipynb").write_text("no notebook")
     assert "no notebook of version 4" in program("text.ipynb").stderr
+
+
+def test_a_recorded_cell_that_was_edited_is_named(program: Program, tmp_path: Path) -> None:
+    (tmp_path / "fail").touch()
+    assert program("night.ipynb", "--id", "one").returncode == 1
+    (tmp_path / "fail").unlink()
+    file = tmp_path / "night.ipynb"
+    file.write_text(file.read_text().replace("raw = [1, 2, 3]", "raw = [1, 2, 3, 4]"))
+
+    done = program("night.ipynb", "--id", "one")
+
+    assert done.returncode == 0, done.stderr
+    assert "raw: its code changed since it was recorded; another --id runs it as it is now" in done.stderr
+    assert "model of monday: 18" in done.stdout
+    assert "changed since" not in program("night.ipynb", "--id", "two").stderr

@@ -56,6 +56,34 @@ def test_a_failed_step_fails_again(shell: InteractiveShell) -> None:  # noqa: F8
             assert told in form
 
 
+def test_it_says_before_what_it_calls(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+    told: list[str] = []
+
+    @DBOS.step(name="pay")
+    def pay(amount: int, to: str) -> None:
+        told.append(capsys.readouterr().out)
+        raise ValueError("no money")
+
+    @DBOS.workflow(name="payday")
+    def payday() -> None:
+        pay(3, to="Ada")
+
+    door.session().launch()
+    failing(payday)
+    told.clear()
+
+    found = line(shell, "debug w")
+
+    assert ["Calling pay(amount=3, to='Ada') here, as step 1 of w did.\n"] == told
+    assert "called here: pay(amount=3, to='Ada')" in repr(found)
+    told.clear()
+    looked = line(shell, "debug w --no-call")
+    assert [] == told
+    assert "not tried here: only what is recorded was asked for" in repr(looked)
+    assert "no money" in repr(looked)
+    assert {"amount": 3, "to": "Ada"} == looked.moment.arguments
+
+
 def functions(traceback: Any) -> list[str]:
     names = []
     while traceback is not None:

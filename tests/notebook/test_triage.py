@@ -192,7 +192,7 @@ def test_what_is_forked_already_is_not_forked_again(source: Shop) -> None:
     with SetWorkflowID(f"bill-1-{group.fingerprint}"):  # as far as somebody came who died there
         source.client.fork_workflow("bill-1", 2)
 
-    assert "1 run of the group are forked already" in fork_group(number, at=source).text
+    assert "Forked already, and left as they are: 1 run." in fork_group(number, at=source).text
     fork_group(number, confirm=3, at=source)
 
     assert 1 == len(source.runs(forked_from=["bill-1"]))
@@ -300,6 +300,16 @@ def test_an_error_that_is_cut_off_or_hostile_has_at_least_a_group() -> None:
         assert cause_of(wrong, None)[0]
     assert ("Timeout", "late by #") == cause_of('{"name":"Timeout","message":"late by 3"}', "portable_json")
     assert "mine" in cause_of("xxx", "mine")[0]
+
+
+def test_messages_that_differ_in_their_ids_have_one_cause() -> None:
+    said = "job {} failed: no column"
+    ids = ("3fa85f64-5717-4562-b3fc-2c963f66afa6", "00c0ffee-aaaa-bbbb-cccc-12121212abcd")
+
+    causes = {cause_of(pickled(ValueError(said.format(each))), None) for each in ids}
+
+    assert {("ValueError", "job <id> failed: no column")} == causes
+    assert ("ValueError", "job <id> is late") == cause_of(pickled(ValueError(f"job {ids[0]} is late")), None)
 
 
 class Http404(Exception):
