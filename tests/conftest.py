@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,18 @@ from dbos import DBOS, run_dbos_database_migrations
 from dbos.testing import crash, use_clock
 from tests.databases import make_template, postgres_cluster, postgres_database
 from tests.hand import Hand
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """The coroner reads what was printed last: a fixture could not without taking `capfd` from the tests."""
+    report = yield
+    examiner = getattr(item, "funcargs", {}).get("coroner")
+    if report.when == "teardown" and report.passed and examiner is not None:
+        findings = examiner.read(text for _, text in report.sections)
+        if findings:
+            report.outcome, report.longrepr = "failed", "\n".join(findings)
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,8 @@ from dbos._kernel.store import dialect_of
 # Set by `python -m tests`, so that all its processes share one cluster.
 SHARED_URL = "DBOS_TEST_POSTGRES_URL"
 TEMPLATE = "dbos_template"
+# The password in the URLs of all databases under test, which the server does not ask for; nobody may ever see it.
+CANARY = "canary-of-the-tests"
 
 
 @contextlib.contextmanager
@@ -70,7 +72,7 @@ def make_template(server: str) -> None:
 
 
 def url_of(server: str, database: str) -> str:
-    return make_url(server).set(database=database).render_as_string(hide_password=False)
+    return make_url(server).set(database=database, password=CANARY).render_as_string(hide_password=False)
 
 
 # What tells whether a test left anything behind but rows.

@@ -17,7 +17,7 @@ from sqlalchemy import select
 
 from dbos._engine import dispatch
 from dbos._engine.dispatch import REGISTERED, Dispatcher, Promoter
-from dbos._engine.ownership import Keeper, living
+from dbos._engine.ownership import Heart, Keeper, living
 from dbos._engine.recovery import recover
 from dbos._engine.runtime import Runtime
 from dbos._engine.watch import LoopWatch
@@ -84,7 +84,7 @@ class Launched:
     def drain(self, seconds: float) -> int:
         """Claim nothing more, let runs finish for so long, and say how many are left.
 
-        The listener still hears who is cancelled and what is awaited, and the keeper keeps the lease.
+        The listener still hears who is cancelled and what is awaited, and the heart keeps the lease.
         """
         claiming = [service for service in self.services if not service.serves_to_the_end]
         for service in claiming:
@@ -130,17 +130,22 @@ class Launched:
             logger.warning("The lease could not be returned: %s", error)
         finally:
             living.discard(self.runtime.owner_id)
-            self.runtime.close(farewell_of_destroy)
+            self.runtime.close(farewell_of_destroy(self.runtime.store))
         for service in self.services:
             if not service.join(10):
                 logger.warning("The %s does not end", service.name)
 
 
-def farewell_of_destroy(inside: bool) -> BaseException:
+def farewell_of_destroy(store: Store) -> Farewell:
     """What is raised by what comes after `DBOS.destroy()`."""
-    if inside:
-        return DBOSRuntimeEndedError("DBOS was destroyed; the workflow is handed over")
-    return DBOSException("DBOS was destroyed; launch it again before you use it")
+    place = f"{store.engine.url.get_backend_name()} database {store.engine.url.database!r}"
+
+    def farewell(inside: bool) -> BaseException:
+        if inside:
+            return DBOSRuntimeEndedError("DBOS was destroyed; the workflow is handed over")
+        return DBOSException(f"DBOS was destroyed; launch it again on the {place} before you use what comes from there")
+
+    return farewell
 
 
 def launch(
@@ -161,7 +166,7 @@ def launch(
         keeper, dispatcher = Keeper(runtime), Dispatcher(runtime)
         keeper.take_lease()
         undo.callback(keeper.release)
-        services = [ear_for(runtime), keeper, dispatcher, Promoter(runtime), LoopWatch(runtime)]
+        services = [ear_for(runtime), Heart(keeper), keeper, dispatcher, Promoter(runtime), LoopWatch(runtime)]
         services += [*(make(runtime) for make in more_services), *make_services(runtime)]
         launched = Launched(runtime, registry, services, keeper)
         registry.on_change.append(launched._on_change)  # noqa: SLF001 - its own
@@ -183,7 +188,7 @@ def _open(settings: Settings, registry: Registry, undo: ExitStack) -> Runtime:
         ensure_database(engine)
     bell = Bell()
     store = Store(engine, settings.schema, settings.clock, bell.ring, owns_engine=not settings.keeps_engine)
-    undo.callback(store.close, farewell_of_destroy)
+    undo.callback(store.close, farewell_of_destroy(store))
     store.open()
     migrate(store)
     runtime = Runtime(

@@ -1,6 +1,6 @@
 """Leases: who is alive, and what becomes of the work of those who are not.
 
-Each launch holds one row, renewed by its heartbeat, under an id that is never given twice. Work is owned by a
+Each launch holds one row, renewed by its heart, under an id that is never given twice. Work is owned by a
 launch, not by an executor id: two processes that are both called `local` do not touch each other's runs, and a
 kernel that was restarted does not mistake its predecessor's work for its own.
 
@@ -73,7 +73,7 @@ def OTHER_LEASES(t: Tables) -> Executable:
 
 
 class Keeper(Service):
-    """Renews the lease, takes over from the dead, and cancels what is past its deadline."""
+    """Takes the lease and gives it back, takes over from the dead, and cancels what is past its deadline."""
 
     name = "keeper"
     serves_to_the_end = True
@@ -81,22 +81,21 @@ class Keeper(Service):
     def __init__(self, runtime: Runtime) -> None:
         super().__init__(runtime.bell, runtime.clock)
         self.runtime = runtime
-        self._next_beat_ms = 0
+        self._next_check_ms = 0
 
     def channels(self) -> Sequence[Channel]:
         return [DEADLINES]
 
     def tick(self) -> int | None:
         now_ms = self.clock.now_ms()
-        if now_ms >= self._next_beat_ms:
-            self.beat()
-            self._next_beat_ms = self.clock.now_ms() + HEARTBEAT_MS
-        else:
-            self.take_over()  # a neighbour that died is found within a second
+        self.take_over()  # a neighbour that died is found within a second
         self.cancel_expired()
+        if now_ms >= self._next_check_ms:
+            self.runtime.store.refresh_layout()
+            self._next_check_ms = now_ms + HEARTBEAT_MS
         # Whoever died may have left deadlines behind: look every second, and exactly at those of our own runs.
         ours = [run.deadline_ms for run in list(self.runtime.runs.values()) if run.deadline_ms is not None]
-        return min([self._next_beat_ms, self.clock.now_ms() + 1000, *(max(each, now_ms + 1) for each in ours)])
+        return min([self.clock.now_ms() + 1000, *(max(each, now_ms + 1) for each in ours)])
 
     # -- the lease ---------------------------------------------------------------------------------------------
 
@@ -119,27 +118,6 @@ class Keeper(Service):
             )
 
         perform(Tx(runtime.store.lane, work))
-        self._next_beat_ms = self.clock.now_ms() + HEARTBEAT_MS
-
-    def beat(self) -> None:
-        """Renew the lease, and take over from whoever did not renew theirs."""
-        runtime = self.runtime
-
-        def work(conn: Conn) -> tuple[bool, int | None]:
-            measured_ms = database_now_ms(conn)
-            now_ms = measured_ms or self.clock.now_ms()
-            return bool(conn.run(RENEW_LEASE, owner=runtime.owner_id, until=now_ms + LEASE_MS)), measured_ms
-
-        asked_ms = self.clock.now_ms()
-        held, measured_ms = runtime.store.aside(work)
-        self.clock.align(asked_ms, measured_ms)
-        if not held:
-            logger.warning("The lease of this process ran out while it did not run; its workflows went to others")
-            for run in list(runtime.runs.values()):
-                run.doubt()
-            self.take_lease()
-        self.take_over()
-        runtime.store.refresh_layout()
 
     def release(self) -> None:
         """Leave in order: give the work back and end the lease, so that others need not wait for it."""
@@ -183,6 +161,39 @@ class Keeper(Service):
             logger.info("Cancelled at their deadline: %s", ", ".join(ids[:10]))
             freed = [queued(each.name) for each in self.runtime.queues().values() if each.is_freed_by_ends]
             self.bell.ring([*(channel(each) for each in ids for channel in (stop, done)), *freed])
+
+
+class Heart(Service):
+    """Renews the lease and does nothing else, so that nothing which others wait for can cost it.
+
+    The keeper may stand behind a write that stalls, and where every statement takes half a second its round takes longer
+    than a lease.
+    """
+
+    name = "heart"
+    serves_to_the_end = True
+
+    def __init__(self, keeper: Keeper) -> None:
+        super().__init__(keeper.bell, keeper.clock)
+        self.keeper, self.runtime = keeper, keeper.runtime
+
+    def tick(self) -> int:
+        runtime = self.runtime
+
+        def work(conn: Conn) -> tuple[bool, int | None]:
+            measured_ms = database_now_ms(conn)
+            now_ms = measured_ms or self.clock.now_ms()
+            return bool(conn.run(RENEW_LEASE, owner=runtime.owner_id, until=now_ms + LEASE_MS)), measured_ms
+
+        asked_ms = self.clock.now_ms()
+        held, measured_ms = runtime.store.aside(work)
+        self.clock.align(asked_ms, measured_ms)
+        if not held:
+            logger.warning("The lease of this process ran out while it did not run; its workflows went to others")
+            for run in list(runtime.runs.values()):
+                run.doubt()
+            self.keeper.take_lease()
+        return asked_ms + HEARTBEAT_MS
 
 
 def database_now_ms(conn: Conn) -> int | None:

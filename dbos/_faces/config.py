@@ -28,6 +28,15 @@ if TYPE_CHECKING:
 
 # Names that fit every place a name is put: a file, a database, a service.
 VALID_NAME = re.compile(r"[a-z0-9_-]{3,30}")
+# How long we wait for a server that says nothing at all: seconds, and at last milliseconds. Where packets vanish a connection
+# would look alive for hours by the defaults of the system. What the URL says goes before.
+PATIENCE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "WARN", "ERROR", "CRITICAL", "NOTSET")
 
 
@@ -245,8 +254,7 @@ def engine_for(url: URL, extra: dict[str, Any] | None = None, pool_size: int | N
     options: dict[str, Any] = {"pool_size": DEFAULT_POOL_SIZE, "max_overflow": 0, "hide_parameters": True}
     if url.get_backend_name() == "postgresql":
         connect_args: dict[str, Any] = {"application_name": "dbos_transact"}
-        if "connect_timeout" not in url.query:
-            connect_args["connect_timeout"] = 10
+        connect_args |= {name: value for name, value in PATIENCE.items() if name not in url.query}
         options |= {"pool_timeout": 30, "pool_pre_ping": True, "connect_args": connect_args}
     extra = dict(extra or {})
     if "connect_args" in extra and "connect_args" in options:

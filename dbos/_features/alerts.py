@@ -2,19 +2,24 @@
 
 Failures and deaths are told by those who see them happen; queues are looked at from time to time, at the head of each:
 what is next and has waited too long. Who tells of something first notes it in the database, so each condition is told
-once, by one process, until it is over: a slow queue when its head moves on, failures of a workflow and deaths of an
-executor when none was told for a while. What is noted and then not told, because the process died between, is lost.
+by one process until it is over: a slow queue when its head moves on, failures of a workflow and deaths of an executor
+when none was told for a while.
+
+With the note goes the alert itself, in a row that is deleted once the handler has returned. Whoever sees that the process
+died before takes the row over, so each alert is told at least once; and again where the death came after the handler had
+returned. A handler that raises, or that the process does not survive, is asked a few times and no more.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import BigInteger, Text, bindparam, delete, select
+from sqlalchemy import BigInteger, Text, bindparam, delete, insert, or_, select, update
 
 from dbos._kernel.job import Tx
 from dbos._kernel.model import ENQUEUED, SLOW_QUEUE, UNRESPONSIVE, WORKFLOW_FAILURE
@@ -29,7 +34,7 @@ if TYPE_CHECKING:
     from dbos._engine.runtime import Runtime
     from dbos._kernel.bell import Channel
     from dbos._kernel.schema import Tables
-    from dbos._kernel.statement import Conn
+    from dbos._kernel.statement import Conn, Row
 
 logger = logging.getLogger("dbos")
 
@@ -39,8 +44,10 @@ PERIOD_MS = 60_000
 SOONEST_LOOK_MS, LATEST_LOOK_MS = 100, 15_000
 # Rung when something is to be told.
 RAISED: Channel = ("alert", "")
-# So many that are still to be told are kept.
+# So many that are still to be noted are kept.
 MOST_WAITING = 1000
+# How often a handler is asked that raises or does not survive it, and when again after the first time; then twice that.
+MOST_TRIES, RETRY_MS = 3, 1000
 
 RULE, SUBJECT = bindparam("rule", type_=Text()), bindparam("subject", type_=Text())
 NOW: Any = bindparam("now", type_=BigInteger())
@@ -111,6 +118,41 @@ def RAISED_OF(t: Tables) -> Executable:
 
 
 @statement
+def NOTE_UNTOLD(t: Tables) -> Executable:
+    columns = ("rule", "message", "facts", "owner_id", "tries", "due_at")
+    return insert(t.untold).values({name: bindparam(name) for name in columns})
+
+
+def _is_mine(t: Tables) -> Any:
+    """It is this launch's to tell, or nobody's that lives."""
+    c = t.untold.c
+    return or_(c.owner_id == bindparam("owner"), c.owner_id.not_in(select(t.leases.c.owner_id)))
+
+
+@statement
+def UNTOLD(t: Tables) -> Executable:
+    c = t.untold.c
+    return select(c.alert_id, c.due_at).where(_is_mine(t)).order_by(c.alert_id)
+
+
+@statement
+def TAKE_UNTOLD(t: Tables) -> Executable:
+    c = t.untold.c
+    taken = update(t.untold).values(owner_id=bindparam("owner"), tries=c.tries + 1)
+    return taken.where(c.alert_id == bindparam("alert_id"), _is_mine(t)).returning(c.rule, c.message, c.facts, c.tries)
+
+
+@statement
+def TELL_LATER(t: Tables) -> Executable:
+    return update(t.untold).values(due_at=bindparam("due")).where(t.untold.c.alert_id == bindparam("alert_id"))
+
+
+@statement
+def IS_TOLD(t: Tables) -> Executable:
+    return delete(t.untold).where(t.untold.c.alert_id == bindparam("alert_id"))
+
+
+@statement
 def HEAD(t: Tables) -> Executable:
     """What is next on a queue, and since when it waits there."""
     c = t.status.c
@@ -148,7 +190,7 @@ class Alarm(Service):
         elif rule == UNRESPONSIVE and self.rules.unresponsive:
             message = f"Executor {subject} is gone or does not answer; its work is taken over"
             self._waiting.append(Alert(rule, subject, message, facts, now_ms))
-        else:
+        elif rule != UNRESPONSIVE:  # who is gone may have left something to tell
             return
         self.bell.ring_here([RAISED])
 
@@ -160,17 +202,15 @@ class Alarm(Service):
     def tick(self) -> int | None:
         while self._waiting:
             alert = self._waiting[0]
-            if self._is_new(alert, since=alert.at_ms - PERIOD_MS):
-                self._tell(alert)
+            self._note(alert, since=alert.at_ms - PERIOD_MS)
             self._waiting.popleft()  # only now: a database that is away does not lose it
-        if not self.rules.queue_seconds:
-            return None
         now_ms = self.clock.now_ms()
-        if now_ms >= self._next_look_ms:
+        if self.rules.queue_seconds and now_ms >= self._next_look_ms:
             self._look_at_queues()
             pace = int(self.rules.queue_seconds * 1000) // 4
             self._next_look_ms = now_ms + min(max(pace, SOONEST_LOOK_MS), LATEST_LOOK_MS)
-        return self._next_look_ms
+        next_ms = self._tell_due()
+        return min(next_ms, self._next_look_ms) if self.rules.queue_seconds else next_ms
 
     def _look_at_queues(self) -> None:
         names = list(self.runtime.queues())
@@ -187,27 +227,54 @@ class Alarm(Service):
             if is_slow and name not in raised:
                 facts = {"queue_name": name, "workflow_id": head.workflow_uuid, "waiting_seconds": f"{waited:.0f}"}
                 message = f"The next workflow of queue {name} has waited for {waited:.0f} s"
-                alert = Alert(SLOW_QUEUE, name, message, facts, now_ms)
-                if self._is_new(alert, since=0):
-                    self._tell(alert)
+                self._note(Alert(SLOW_QUEUE, name, message, facts, now_ms), since=0)
             elif not is_slow and name in raised:
                 self._do(lambda conn, name=name: conn.run(IS_OVER, rule=SLOW_QUEUE, subject=name))  # type: ignore[misc]  # mypy knows no such lambda
 
-    def _is_new(self, alert: Alert, since: int) -> bool:
-        """Note that it is told now; False: it was, here or elsewhere."""
-        noted = self._do(
-            lambda conn: conn.run(RAISE, rule=alert.rule, subject=alert.subject, now=alert.at_ms, since=since)
-        )
-        return bool(noted)
+    def _note(self, alert: Alert, since: int) -> None:
+        """Note that it is to be told, unless it was since then, here or elsewhere."""
+
+        def note(conn: Conn) -> None:
+            if conn.run(RAISE, rule=alert.rule, subject=alert.subject, now=alert.at_ms, since=since):
+                facts, owner = json.dumps(alert.facts), self.runtime.owner_id
+                told = {"rule": alert.rule, "message": alert.message, "facts": facts}
+                conn.run(NOTE_UNTOLD, **told, owner_id=owner, tries=0, due_at=alert.at_ms)
+
+        self._do(note)
 
     def _do(self, work: Callable[[Conn], Any]) -> Any:
         return perform(Tx(self.runtime.store.lane, work))
 
-    def _tell(self, alert: Alert) -> None:
+    def _tell_due(self) -> int:
+        """Tell what is due, ours and of those who are gone; when to look again."""
+        owner = self.runtime.owner_id
+        while True:
+            waiting = self.runtime.store.read(lambda conn: conn.run(UNTOLD, owner=owner))
+            now_ms = self.clock.now_ms()
+            due = next((each.alert_id for each in waiting if each.due_at <= now_ms), None)
+            if due is None:
+                return min([now_ms + LATEST_LOOK_MS, *(int(each.due_at) for each in waiting)])
+            for taken in self._do(lambda conn, due=due: conn.run(TAKE_UNTOLD, owner=owner, alert_id=due)):  # type: ignore[misc]  # as above
+                if self._tell(taken):
+                    self._do(lambda conn, due=due: conn.run(IS_TOLD, alert_id=due))  # type: ignore[misc]  # as above
+                else:
+                    later_ms = self.clock.now_ms() + (RETRY_MS << taken.tries - 1)
+                    self._do(lambda conn, due=due, at=later_ms: conn.run(TELL_LATER, alert_id=due, due=at))  # type: ignore[misc]  # as above
+
+    def _tell(self, alert: Row) -> bool:
+        """Ask the handler; whether there is nothing more to do."""
+        facts = json.loads(alert.facts)
         if self.handler is None:
-            logger.warning("%s: %s %s", alert.rule, alert.message, alert.facts)
-            return
+            logger.warning("%s: %s %s", alert.rule, alert.message, facts)
+            return True
+        if alert.tries > MOST_TRIES:
+            logger.error("No process survived to tell of %s, and it is given up: %s", alert.rule, alert.message)
+            return True
+        is_last = bool(alert.tries == MOST_TRIES)
         try:
-            self.handler(alert.rule, alert.message, dict(alert.facts))
+            self.handler(alert.rule, alert.message, facts)
         except Exception:
-            logger.exception("The alert handler failed on %s: %s", alert.rule, alert.message)
+            what_next = "is not asked again" if is_last else "is asked again"
+            logger.exception("The alert handler failed on %s and %s: %s", alert.rule, what_next, alert.message)
+            return is_last
+        return True

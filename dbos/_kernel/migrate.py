@@ -18,8 +18,9 @@ from sqlalchemy.schema import CreateIndex, CreateSchema, CreateTable
 
 from dbos._kernel.functions import definitions
 from dbos._kernel.job import Tx
+from dbos._kernel.layout import columns_of
 from dbos._kernel.plan import perform
-from dbos._kernel.schema import CLASSIC_VERSION, OWN_VERSION, columns_of
+from dbos._kernel.schema import CLASSIC_VERSION, OWN_VERSION
 from dbos.error import DBOSSchemaError
 
 if TYPE_CHECKING:

@@ -11,9 +11,8 @@ are the only place that knows the difference.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     BigInteger,
@@ -38,34 +37,17 @@ from sqlalchemy import (
     text,
 )
 
+from dbos._kernel.layout import CLASSIC, Layout
+
 if TYPE_CHECKING:
     from sqlalchemy.types import TypeEngine
 
     from dbos._kernel.dialect import Dialect
-    from dbos._kernel.statement import Conn
 
 # The row of `dbos_migrations` that other DBOS programs read. Ours is the classic layout and never another number.
 CLASSIC_VERSION = {"postgresql": 19, "sqlite": 17}
 # Our own tables count by themselves, in `notebook_migrations`.
 OWN_VERSION = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """What the shared tables of a database look like."""
-
-    #: Inputs and outputs live in `workflow_input` and `workflow_output`.
-    split: bool = False
-    #: `completed_at`, `application_name` and the other columns of later releases exist.
-    extended: bool = False
-    #: Where the attributes of workflows are: in a table of ours, in a column of later releases, or nowhere (a client
-    #: looks at a database that no program of ours has opened yet).
-    attributes: Literal["table", "column", "nowhere"] = "table"
-    #: The tables that only we have are there: a program of ours has opened the database once.
-    own: bool = True
-
-
-CLASSIC = Layout()
 
 
 # The indexes of `workflow_status`, each as lean as its use allows: name, columns, unique, condition.
@@ -198,7 +180,7 @@ class Tables:
         )
         for name, columns, unique, condition in STATUS_INDEXES:
             # Only the word of this dialect: SQLAlchemy would load the other one for its own.
-            where = {} if condition is None else {f"{self.dialect.name}_where": text(condition)}
+            where: dict[str, Any] = {} if condition is None else {f"{self.dialect.name}_where": text(condition)}
             Index(name, *(table.c[column] for column in columns), unique=unique, **where)
         return table
 
@@ -495,20 +477,3 @@ class Tables:
     def ending(self, moment: ColumnElement[Any] | None) -> dict[str, Any]:
         """What else an UPDATE sets when a workflow ends at that moment; None: when it is to go on."""
         return {"completed_at": moment} if self.layout.extended else {}
-
-
-def layout_of(conn: Conn) -> Layout:
-    """What the shared tables of a database look like: by their columns, never by a number."""
-    status, own = columns_of(conn, "workflow_status"), bool(columns_of(conn, "notebook_attributes"))
-    return Layout(
-        split=bool(columns_of(conn, "workflow_input")),
-        extended="completed_at" in status,
-        attributes="column" if "attributes" in status else "table" if own else "nowhere",
-        own=own,
-    )
-
-
-def columns_of(conn: Conn, table: str) -> set[str]:
-    """The columns of a table; none where it is missing."""
-    tables = conn.tables
-    return {row.name for row in conn.run_once(text(tables.dialect.columns_of), schema=tables.schema, table=table)}

@@ -19,9 +19,10 @@ from sqlalchemy.pool import QueuePool
 from dbos._kernel.forks import farewell_of_fork, leave_to_parent, refuse_file_of_parent, watch_forks
 from dbos._kernel.job import Short
 from dbos._kernel.lane import Farewell, Lane, Version
+from dbos._kernel.layout import CLASSIC, Layout, layout_of
 from dbos._kernel.plan import Effect
 from dbos._kernel.pool import Pool
-from dbos._kernel.schema import CLASSIC, Layout, Tables, layout_of
+from dbos._kernel.schema import Tables
 from dbos._kernel.statement import Compiler, Conn
 from dbos.error import (
     DBOSDatabaseUnavailableError,

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import NullPool, create_engine, event, make_url, text
 
 from dbos import DBOS, SetWorkflowID, run_dbos_database_migrations
-from dbos.error import DBOSInitializationError
+from dbos.error import DBOSException, DBOSInitializationError
 from tests.compat.conftest import Log
 from tests.compat.rows import Rows
 from tests.conftest import App
@@ -287,6 +287,17 @@ def test_the_tables_can_be_made_before(missing_database, here: Path) -> None:
     for _ in range(2):
         run_dbos_database_migrations(url, app_database_url=application, schema="mine")
     configure(system_database_url=url, application_database_url=application, dbos_system_schema="mine")
+    DBOS.launch()
+
+    assert 1 == run_one()
+
+
+def test_the_tables_are_made_by_migrate_too(missing_database, here: Path) -> None:
+    url = missing_database()
+    DBOS.migrate(url, schema="mine")
+    with pytest.raises(DBOSException, match="no shards"):
+        DBOS.migrate(url, sharding=True)
+    configure(system_database_url=url, dbos_system_schema="mine")
     DBOS.launch()
 
     assert 1 == run_one()

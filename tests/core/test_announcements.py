@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import make_url
 
 from dbos import DBOS, SetWorkflowID
-from dbos._kernel.schema import Layout
+from dbos._kernel.layout import Layout
 from tests.conftest import App
 from tests.core.test_migration import make_tables
 from tests.databases import admin, url_of

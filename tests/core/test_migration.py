@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from dbos import DBOS, SetWorkflowID
 from dbos._faces.config import parsed
 from dbos._kernel.functions import definitions
-from dbos._kernel.schema import Layout, Tables
+from dbos._kernel.layout import Layout
+from dbos._kernel.schema import Tables
 from dbos._kernel.store import dialect_of
 from dbos.error import DBOSSchemaError
 from tests.conftest import App

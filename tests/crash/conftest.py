@@ -12,7 +12,10 @@ import sqlalchemy as sa
 
 from dbos import DBOSConfig
 from dbos._faces.config import parsed
+from tests.coroner import coroner
 from tests.databases import empty
+
+__all__ = ["coroner"]
 
 
 @pytest.fixture

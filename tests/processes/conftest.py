@@ -1,0 +1,7 @@
+"""Fixtures of the tests with several processes."""
+
+from __future__ import annotations
+
+from tests.coroner import coroner
+
+__all__ = ["coroner"]
