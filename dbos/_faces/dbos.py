@@ -13,9 +13,19 @@ from dbos._engine.handle import WorkflowHandle
 from dbos._engine.launch import Settings, launch
 from dbos._engine.recovery import execute_now, recover
 from dbos._faces import logs
-from dbos._faces.ambient import Instance, clock, instance, not_created, registry, runtime, set_instance
+from dbos._faces.ambient import (
+    Instance,
+    clock,
+    instance,
+    not_created,
+    registry,
+    runtime,
+    set_instance,
+    take_over_handles,
+)
 from dbos._faces.config import EXECUTOR_ID_VARIABLE, VERSION_VARIABLE, Config, DBOSConfig
 from dbos._faces.decorators import Decorators
+from dbos._faces.migration import run_dbos_database_migrations
 from dbos._faces.operations import Operations
 from dbos._faces.parts import LOOKS, SERVICES
 from dbos._faces.queue import Queue
@@ -97,6 +107,18 @@ class DBOS(Decorators, Operations, Scheduling):
             cls.launch()
 
     @staticmethod
+    def migrate(
+        system_database_url: str, *, schema: str = "dbos", application_role: str | None = None, sharding: bool = False
+    ) -> None:
+        """Create the system database and its tables, or complete them: `run_dbos_database_migrations` under another name.
+
+        There is no `sharding` here: it raises DBOSException.
+        """
+        if sharding:
+            raise DBOSException("This runtime has one system database and no shards: call migrate without sharding")
+        run_dbos_database_migrations(system_database_url, schema=schema, application_role=application_role)
+
+    @staticmethod
     def launch() -> None:
         """Open the database, take up unfinished workflows and start serving.
 
@@ -138,6 +160,7 @@ class DBOS(Decorators, Operations, Scheduling):
                 launched.end()
             made.say_farewell()
             raise
+        take_over_handles(made)
         registry.review()
         if not is_latest:
             logs.logger.warning("Version %s of the application is not the latest one", settings.app_version)
