@@ -294,26 +294,9 @@ class Seen:
     guarded: str = ""
 
 
-Message = (
-    Entered
-    | Narrowed
-    | Ordered
-    | Turned
-    | Chose
-    | Opened
-    | PickedStream
-    | Tailed
-    | PickedWorkflow
-    | NamedPatch
-    | Asked
-    | Confirmed
-    | Dismissed
-    | Did
-    | Failed
-    | Unread
-    | KernelBusy
-    | Seen
-)
+# Somebody looks at something else.
+Looked = Entered | Narrowed | Ordered | Turned | Chose | Opened | PickedStream | Tailed | PickedWorkflow | NamedPatch
+Message = Looked | Asked | Confirmed | Dismissed | Did | Failed | Unread | KernelBusy | Seen
 
 
 # -- commands --------------------------------------------------------------------------------------------------
@@ -359,20 +342,7 @@ def update(state: State, message: Message) -> Next:
             return _looked(state, message)
 
 
-def _looked(
-    state: State,
-    message: Entered
-    | Narrowed
-    | Ordered
-    | Turned
-    | Chose
-    | Opened
-    | PickedStream
-    | Tailed
-    | PickedWorkflow
-    | NamedPatch,
-) -> Next:
-    """Somebody looks at something else."""
+def _looked(state: State, message: Looked) -> Next:
     look = state.look
     match message:
         case Entered(section):
