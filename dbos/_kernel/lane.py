@@ -239,13 +239,17 @@ class Lane:
             logger.warning("The database is back")
 
     def _refuse_waiting(self) -> None:
+        is_told = False
         try:
             while True:
                 job = self._waiting.get_nowait()
-                if job is not None:
+                if job is None:
+                    is_told = True
+                else:
                     self._refuse([job])
         except queue.Empty:
-            return
+            if is_told:  # the word to end is the committer's, which would wait for it for ever
+                self._waiting.put(None)
 
     def _refuse(self, jobs: list[Job[Any]]) -> None:
         for job in jobs:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import queue
+import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from sqlalchemy.exc import IntegrityError
@@ -15,7 +18,7 @@ from dbos.error import DBOSDatabaseUnavailableError, DBOSException, DBOSRuntimeE
 from tests.compat.acts import beside
 from tests.core.conftest import farewell
 from tests.core.door import Door, begun, ended, stepped
-from tests.waiting import eventually
+from tests.waiting import LIMIT_SECONDS, eventually
 
 # -- verdicts --------------------------------------------------------------------------------------------------
 
@@ -300,6 +303,36 @@ def test_a_lane_closes_while_the_database_is_away(
     store.close(farewell)
 
     assert [DBOSRuntimeEndedError] * 4 == [type(each.exception(20)) for each in waiting]
+    committer = store.lane._committer
+    assert committer is not None
+    eventually(lambda: not committer.is_alive())
+
+
+class HeldBack(queue.SimpleQueue[Any]):
+    """Keeps from the committer what waits, until it may have it; and closes the lane when the second job comes."""
+
+    def __init__(self, close: Callable[[], None]) -> None:
+        self.close, self.may_take, self.jobs = close, threading.Event(), 0
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        assert self.may_take.wait(LIMIT_SECONDS)
+        return super().get(block, timeout)
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        self.jobs += item is not None
+        if item is not None and self.jobs == 2:
+            self.close()
+        super().put(item)
+
+
+def test_the_committer_ends_also_where_another_thread_empties_the_queue(store: Store, door: Door) -> None:
+    """Who hands a job over while the lane closes refuses what waits, and finds the committer's word to end there."""
+    store.lane._waiting = held = HeldBack(lambda: store.close(farewell))
+    for number in range(2):
+        store.lane.hand_over(door.put(begun(f"w-{number}")))
+
+    held.may_take.set()
+
     committer = store.lane._committer
     assert committer is not None
     eventually(lambda: not committer.is_alive())
