@@ -192,6 +192,8 @@ class Coroner(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.said: list[logging.LogRecord] = []
+        #: Of others, such as a notebook's in the same process.
+        self._threads_before = set(threading.enumerate())
         self._excused: list[re.Pattern[str]] = []
 
     def excuse(self, *patterns: str) -> None:
@@ -240,7 +242,8 @@ class Coroner(logging.Handler):
         """C8: no thread of ours outlives the runtime."""
 
         def left() -> list[str]:
-            return [each.name for each in threading.enumerate() if each.name.startswith("dbos-") and each.is_alive()]
+            new = set(threading.enumerate()) - self._threads_before
+            return [each.name for each in new if each.name.startswith("dbos-") and each.is_alive()]
 
         return self._settled(lambda: [f"C8 thread {name} is left" for name in left()])
 

@@ -137,14 +137,14 @@ class AdminServer(Service):
                 self._waker.send(b"x")
 
     def _accept(self, woken: socket.socket) -> None:
-        # Here and not above: it takes longer to import than to launch.
-        from dbos._hooks.admin_guard import Guard
-        from dbos._hooks.admin_http import serve, turn_away
-
         assert self._listening is not None
-        guard = Guard(self.settings, int(self._listening.getsockname()[1]))
-        logger.info("Admin server on http://%s:%s", self.settings.name, guard.port)
         try:
+            # Here and not above: it takes longer to import than to launch.
+            from dbos._hooks.admin_guard import Guard
+            from dbos._hooks.admin_http import serve, turn_away
+
+            guard = Guard(self.settings, int(self._listening.getsockname()[1]))
+            logger.info("Admin server on http://%s:%s", self.settings.name, guard.port)
             with selectors.DefaultSelector() as ready:
                 ready.register(self._listening, selectors.EVENT_READ)
                 ready.register(woken, selectors.EVENT_READ)
@@ -159,6 +159,8 @@ class AdminServer(Service):
                         self._pool.submit(self._attend, serve, connection, guard)
                     else:
                         turn_away(connection)
+        except ImportError as error:  # by a process that may not read the library any more
+            logger.warning("The admin server cannot serve: %s", error)
         finally:
             self._close(self._listening, woken, self._waker)
             self._ended.set()

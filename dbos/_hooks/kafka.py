@@ -152,6 +152,8 @@ class Consumer(Service):
         super().__init__(runtime.bell, runtime.clock)
         self.name, self.runtime, self.consumed = f"kafka-{name}", runtime, consumed
         self._group = _group(name, consumed)
+        #: When the last workflow was made: in order, no two are of one millisecond.
+        self._made_ms = 0
         #: None: not connected, or after a fatal error not any more.
         self._kafka: Any = None
 
@@ -228,7 +230,11 @@ class Consumer(Service):
                 app_version=self.runtime.app_version,
                 format=spec.format,
             )
-            return row_of(self.runtime, order, checked_id(workflow_id, "A workflow ID")).entry
+            row = row_of(self.runtime, order, checked_id(workflow_id, "A workflow ID"))
+            if order.partition_key is not None:
+                self._made_ms = max(self._made_ms + 1, row.created_at)
+                row = row._replace(created_at=self._made_ms)
+            return row.entry
         except Exception:
             logger.exception("The message %d of %s [%d] starts no workflow", offset, topic, partition)
             return None

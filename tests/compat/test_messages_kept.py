@@ -169,15 +169,22 @@ def test_a_message_that_cannot_be_serialized_is_the_workflows_error(app: App, ha
 def test_two_receivers_of_one_topic(app: App) -> None:
     """The second one fails, now and whenever it is done again; another topic is another matter."""
 
+    is_refused = asyncio.Event()
+
+    async def too_many() -> Any:
+        try:
+            return await DBOS.recv_async("t")
+        finally:
+            is_refused.set()
+
     @DBOS.workflow(name="both")
     async def both() -> list[Any]:
-        return await asyncio.gather(
-            DBOS.recv_async("t"), DBOS.recv_async("t"), DBOS.recv_async("u"), return_exceptions=True
-        )
+        return await asyncio.gather(DBOS.recv_async("t"), too_many(), DBOS.recv_async("u"), return_exceptions=True)
 
     async def run() -> list[Any]:
         with SetWorkflowID("to"):
             handle = await DBOS.start_workflow_async(both)
+        await is_refused.wait()  # before the first one may have had its message, and be no receiver any more
         await DBOS.send_async("to", 1, "t")
         await DBOS.send_async("to", 2, "u")
         return await handle.get_result()

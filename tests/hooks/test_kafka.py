@@ -78,7 +78,7 @@ def test_each_message_starts_a_workflow(app: App, broker: Broker, topic: str) ->
     app.launch()
     broker.send(topic, "c")
 
-    eventually(ended(3))
+    eventually(ended(3), 60)
 
     runs = DBOS.list_workflows()
     assert [ID.format(topic=topic, group=topic, offset=number) for number in range(3)] == sorted(
@@ -99,7 +99,7 @@ def test_a_message_that_comes_again_is_the_same_workflow(app: App, broker: Broke
     broker.send(topic, "a", "b")
     DBOS.kafka_consumer(broker.config(topic), [topic])(take)
     app.launch()
-    eventually(ended(2))
+    eventually(ended(2), 60)
     began = {each.workflow_id: each.created_at for each in DBOS.list_workflows()}
 
     same = Broker()
@@ -107,7 +107,7 @@ def test_a_message_that_comes_again_is_the_same_workflow(app: App, broker: Broke
     DBOS.destroy()
     DBOS.kafka_consumer(same.config(topic), [topic])(take)
     app.launch()
-    eventually(ended(3))
+    eventually(ended(3), 60)
 
     after = {each.workflow_id: each.created_at for each in DBOS.list_workflows()}
     assert len(after) == 3
@@ -144,7 +144,7 @@ def test_messages_of_a_topic_run_one_after_the_other(
         running.pop()
 
     app.launch()
-    eventually(ended(20))
+    eventually(ended(20), 60)
 
     assert order == [each.encode() for each in values]
     assert max(most) == 1
@@ -158,7 +158,7 @@ def test_they_are_taken_where_only_other_queues_are_served(app: App, broker: Bro
     DBOS.listen_queues(["another"])
     app.launch()
 
-    eventually(ended(1))
+    eventually(ended(1), 60)
 
 
 def test_a_consumer_that_is_declared_after_the_launch_begins_at_once(app: App, broker: Broker, topic: str) -> None:
@@ -167,7 +167,7 @@ def test_a_consumer_that_is_declared_after_the_launch_begins_at_once(app: App, b
 
     consuming(broker, topic)
 
-    eventually(ended(1))
+    eventually(ended(1), 60)
 
 
 def test_a_queue_of_the_user_holds_them(app: App, broker: Broker, topic: str) -> None:
@@ -190,7 +190,7 @@ def test_without_a_group_one_is_made(app: App, broker: Broker, topic: str, caplo
     logging.getLogger("dbos").addHandler(caplog.handler)
     try:
         app.launch(log_level="WARNING")
-        eventually(ended(1))
+        eventually(ended(1), 60)
     finally:
         logging.getLogger("dbos").removeHandler(caplog.handler)
 
@@ -203,7 +203,7 @@ def test_deactivated_it_takes_no_more(app: App, broker: Broker, topic: str) -> N
     consuming(broker, topic)
     app.launch()
     broker.send(topic, "a")
-    eventually(ended(1))
+    eventually(ended(1), 60)
     here: Runtime = runtime()
     here.is_deactivated = True
     consumer = running()
