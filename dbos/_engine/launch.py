@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -77,6 +78,8 @@ class Launched:
 
     def __init__(self, runtime: Runtime, registry: Registry, services: list[Service], keeper: Keeper) -> None:
         self.runtime, self.registry, self.services, self.keeper = runtime, registry, services, keeper
+        # Free until somebody takes it down; another thread may do so while this one launches or ends it.
+        self._standing = threading.Lock()
 
     def _on_change(self) -> None:
         self.runtime.bell.ring_here([REGISTERED])
@@ -119,6 +122,8 @@ class Launched:
         return len(runtime.runs)
 
     def _take_down(self, last_word: Callable[[], None]) -> None:
+        if not self._standing.acquire(blocking=False):
+            return
         self.registry.on_change.remove(self._on_change)
         for service in self.services:
             service.stop()

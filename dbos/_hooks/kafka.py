@@ -165,10 +165,15 @@ class Consumer(Service):
         spec, class_name = self.runtime.registry.place_of(self.consumed.fn)
         if self._kafka is None:
             self._kafka = self._connected()
-        messages = self._kafka.consume(self.consumed.batch_size, WAIT_SECONDS)
-        taken = [each for each in messages if self._is_message(each)]
-        if taken:
-            self._place(taken, spec, class_name)
+        try:
+            messages = self._kafka.consume(self.consumed.batch_size, WAIT_SECONDS)
+            taken = [each for each in messages if self._is_message(each)]
+            if taken:
+                self._place(taken, spec, class_name)
+        except BaseException:
+            # It has gone past what it gave us: connected anew, it begins again after what the broker was told of.
+            self._leave()
+            raise
         return self.clock.now_ms()
 
     def _connected(self) -> Any:
@@ -191,7 +196,6 @@ class Consumer(Service):
         if error is None:
             return True
         if error.fatal():
-            self._leave()
             raise DBOSException(f"The Kafka consumer failed and connects anew: {error}")
         logger.warning("The %s heard of an error: %s", self.name, error)
         return False

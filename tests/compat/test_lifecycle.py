@@ -11,6 +11,8 @@ import pytest
 from sqlalchemy import make_url
 
 from dbos import DBOS, SetWorkflowID
+from dbos._faces.ambient import instance
+from dbos._kernel.plan import set_probe
 from dbos.error import DBOSException
 from tests.compat.acts import Stages, beside, status_of
 from tests.compat.conftest import Log
@@ -128,6 +130,28 @@ def test_a_launch_that_failed_can_be_repeated(tmp_path: Path, log: Log) -> None:
     assert before == our_threads()
     folder.mkdir()
     DBOS.launch()
+
+    assert [] == DBOS.list_workflows()
+
+
+def test_a_launch_that_is_ended_before_it_is_through(app: App, log: Log) -> None:
+    """As another thread can, for which the runtime is there already."""
+    before, launching = our_threads(), threading.current_thread()
+
+    def end(effect: object, moment: str) -> None:
+        made = instance()
+        if made is not None and made.launched is not None and threading.current_thread() is launching:
+            set_probe(None)
+            DBOS.destroy()
+
+    set_probe(end)
+    try:
+        with pytest.raises(DBOSException, match="DBOS was destroyed; launch it again"):
+            app.launch()
+    finally:
+        set_probe(None)
+    assert before == our_threads()
+    app.launch()
 
     assert [] == DBOS.list_workflows()
 

@@ -198,17 +198,23 @@ def test_what_nobody_survives_to_tell_is_given_up(
 ) -> None:
     """So an alert whose handler kills its process does not do so for ever."""
     asked: list[str] = []
+    up, dead = threading.Event(), threading.Semaphore(0)
 
     @DBOS.alert_handler
     def handler(rule: str, message: str, facts: dict[str, str]) -> None:
         asked.append(rule)
+        assert up.wait(30)
         app.crash()
+        dead.release()
 
     app.launch(alert_unresponsive=False)
+    up.set()
     fail(hand, fails, "w")
-    for times in (1, 2, 3):
-        eventually(lambda times=times: len(asked) == times)
-        app.restart(alert_unresponsive=False)
+    for _ in range(3):
+        assert dead.acquire(timeout=30)
+        up.clear()
+        app.launch(alert_unresponsive=False)
+        up.set()
     eventually(lambda: log.says("No process survived to tell of WorkflowFailure"))
 
     assert 3 == len(asked)

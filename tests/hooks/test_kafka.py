@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import pickle
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,8 +16,11 @@ from dbos._engine.runtime import Runtime
 from dbos._faces.ambient import instance, registry, runtime
 from dbos._hooks.kafka import Consumers
 from dbos.error import DBOSException, DBOSInitializationError
+from tests.compat.conftest import Log, log
 from tests.conftest import App
 from tests.waiting import eventually
+
+__all__ = ["log"]
 
 ID = "kafka-unique-id-{topic}-0-{group}-{offset}"
 
@@ -114,6 +117,26 @@ def test_a_message_that_comes_again_is_the_same_workflow(app: App, broker: Broke
     assert began.items() <= after.items()
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_batch_that_cannot_be_stored_comes_again(app: App, broker: Broker, topic: str, log: Log) -> None:
+    """The consumer has gone past it; what comes after it must not be taken for all there is."""
+    consuming(broker, topic)
+    app.launch(log_level="WARNING")
+    file = sqlite3.connect(app.database.removeprefix("sqlite:///"), isolation_level=None, timeout=20)
+    file.execute(
+        "CREATE TRIGGER refuse BEFORE INSERT ON workflow_status WHEN NEW.workflow_uuid LIKE 'kafka%'"
+        " BEGIN SELECT RAISE(ABORT, 'no kafka today'); END"
+    )
+    broker.send(topic, "a")
+    eventually(lambda: log.says("no kafka today"), 60)
+    file.execute("DROP TRIGGER refuse")
+    file.close()
+    broker.send(topic, "b")
+
+    eventually(ended(2), 60)
+    assert sorted(each.output for each in DBOS.list_workflows()) == [b"a", b"b"]
+
+
 def running() -> Any:
     """The consumer that runs."""
     made = instance()
@@ -179,7 +202,7 @@ def test_a_queue_of_the_user_holds_them(app: App, broker: Broker, topic: str) ->
     eventually(lambda: [each.queue_name for each in DBOS.list_workflows(status="ENQUEUED")] == ["mine"])
 
 
-def test_without_a_group_one_is_made(app: App, broker: Broker, topic: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_a_group_one_is_made(app: App, broker: Broker, topic: str, log: Log) -> None:
     broker.send(topic, "a")
 
     @DBOS.kafka_consumer(broker.config(None), [topic])
@@ -187,15 +210,11 @@ def test_without_a_group_one_is_made(app: App, broker: Broker, topic: str, caplo
     def take(message: KafkaMessage) -> None:
         return None
 
-    logging.getLogger("dbos").addHandler(caplog.handler)
-    try:
-        app.launch(log_level="WARNING")
-        eventually(ended(1), 60)
-    finally:
-        logging.getLogger("dbos").removeHandler(caplog.handler)
+    app.launch(log_level="WARNING")
+    eventually(ended(1), 60)
 
     group = f"dbos-kafka-group-take-it-{topic}"
-    assert group in caplog.text
+    assert log.says(group)
     assert [each.workflow_id for each in DBOS.list_workflows()] == [ID.format(topic=topic, group=group, offset=0)]
 
 
