@@ -15,8 +15,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dbos._kernel.functions import EVENT_CHANNEL, MESSAGE_CHANNEL
-from dbos._kernel.herald import OUR_CHANNEL, notify, notify_events
+from dbos._kernel.herald import OUR_CHANNEL, PEER_CHANNELS, notify, notify_peers
 from dbos._kernel.service import Service
 
 if TYPE_CHECKING:
@@ -33,6 +32,7 @@ PACES_MS = ((500, 2), (1_500, 5))
 SLOWEST_MS = 40
 # At least so long between two NOTIFYs of ours; what is rung meanwhile goes together.
 GATHER_MS = 5
+RUNG_BY = {channel: kind for kind, channel in PEER_CHANNELS.items()}
 
 
 def ear_for(ground: Ground) -> Service:
@@ -138,7 +138,7 @@ class WireEar(Service):
     def _connect(self) -> Conn:
         conn = self.store.connect()
         try:
-            for channel in (OUR_CHANNEL, MESSAGE_CHANNEL, EVENT_CHANNEL):
+            for channel in (OUR_CHANNEL, *PEER_CHANNELS.values()):
                 conn.say(f"LISTEN {channel}")
         except BaseException:
             self.store.discard(conn, broken=True)
@@ -167,7 +167,7 @@ class WireEar(Service):
                 if note.pid != own_pid:
                     heard.extend((kind, key) for kind, key in json.loads(note.payload))
             else:
-                heard.append(("message" if note.channel == MESSAGE_CHANNEL else "event", note.payload))
+                heard.append((RUNG_BY[note.channel], note.payload))
         self.bell.ring_here(heard)
 
     def _pass_on(self) -> None:
@@ -179,6 +179,6 @@ class WireEar(Service):
             said, self._said = self._said, []
         notify(self._conn, said)
         if self.store.tables.layout.split:
-            notify_events(self._conn, said)
+            notify_peers(self._conn, said)
         # What came in beside the answers has left the socket: no sleep would end for it.
         self._take_in(self._conn.raw)

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dbos._kernel.schema import Tables
 
-MESSAGE_CHANNEL, EVENT_CHANNEL = "dbos_notifications_channel", "dbos_workflow_events_channel"
-
 _POSTGRES = """
 CREATE FUNCTION {s}.notifications_function() RETURNS trigger LANGUAGE plpgsql AS $body$
 BEGIN

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Text, bindparam, func, select
 
-from dbos._kernel.functions import EVENT_CHANNEL
 from dbos._kernel.statement import Entry, constant, kind, statement
 
 if TYPE_CHECKING:
@@ -26,6 +25,14 @@ if TYPE_CHECKING:
     from dbos._kernel.statement import Conn
 
 OUR_CHANNEL = "notebook_bell"
+# On which other programs on the same database tell of what, and hear it; the payload is the key of our ring.
+PEER_CHANNELS = {
+    "message": "dbos_notifications_channel",
+    "event": "dbos_workflow_events_channel",
+    "stream": "dbos_streams_channel",
+}
+# In the later layout no trigger tells of these: their processes do it themselves, and so do we.
+TOLD_TO_PEERS = ("event", "stream")
 # A notification holds less than 8,000 bytes.
 LONGEST_PAYLOAD = 7_500
 
@@ -36,8 +43,8 @@ def NOTIFY(_: Tables) -> Executable:
 
 
 @statement
-def NOTIFY_EVENT(_: Tables) -> Executable:
-    return select(func.pg_notify(EVENT_CHANNEL, bindparam("payload")))
+def NOTIFY_PEERS(_: Tables) -> Executable:
+    return select(func.pg_notify(bindparam("channel"), bindparam("payload")))
 
 
 @kind(1, rank=20, payload=Text())
@@ -52,10 +59,11 @@ def notify(conn: Conn, channels: Iterable[Channel]) -> None:
         conn.run(NOTIFY, payload=payload)
 
 
-def notify_events(conn: Conn, channels: Iterable[Channel]) -> None:
-    """Tell other programs of events, as the trigger does that later releases took away: their processes do it too."""
-    for event in dict.fromkeys(key for what, key in channels if what == "event"):
-        conn.run(NOTIFY_EVENT, payload=event)
+def notify_peers(conn: Conn, channels: Iterable[Channel]) -> None:
+    """Tell other programs on a database of the later layout, as their processes tell us."""
+    for kind_of_ring, key in dict.fromkeys(channels):
+        if kind_of_ring in TOLD_TO_PEERS:
+            conn.run(NOTIFY_PEERS, channel=PEER_CHANNELS[kind_of_ring], payload=key)
 
 
 def announcements(channels: Iterable[Channel]) -> list[Entry]:
