@@ -12,8 +12,8 @@ import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dbos._engine.attributes import noted_attributes
-from dbos._engine.flow import Flow, Taken
-from dbos._engine.transitions import ADOPT, BURY, CANCEL, CLAIM, CLAIM_PARTITION, CLAIMED, STAMP
+from dbos._engine.flow import KEYLESS, Flow, Taken
+from dbos._engine.transitions import ADOPT, BURY, CANCEL, CLAIM, CLAIM_KEYLESS, CLAIM_PARTITION, CLAIMED, STAMP
 from dbos._kernel.bell import done, queued
 from dbos._kernel.extension import installed
 from dbos._kernel.journal import load
@@ -72,6 +72,8 @@ def claim_work(runtime: Runtime, owner: str, queue: QueueSpec, most: int, after:
         def next_ones(number: int, now_ms: int, partition: str | None) -> list[Row]:
             if partition is None:
                 return conn.run(CLAIM, most=number, now=now_ms, **whose)
+            if partition == KEYLESS:
+                return conn.run(CLAIM_KEYLESS, most=number, now=now_ms, **whose)
             return conn.run(CLAIM_PARTITION, most=number, now=now_ms, partition=partition, **whose)
 
         if not queue.is_limited:

@@ -6,7 +6,8 @@ down apart from the rows (`notebook_starts`), because a recovered workflow forge
 not; they never go backwards in time, so no stretch of a period holds more of them than the rate allows.
 
 Partitions are served in a circle, each in turn a fair share of what may start: none waits for ever behind
-another, however much that one has waiting.
+another, however much that one has waiting. What another program put on the queue without a key is a partition
+of its own, and has its turn when nothing with a key waits: no index could find it among those.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 # So many partitions are looked at together.
 PAGE = 100
+# Stands for no key at all.
+KEYLESS = ""
 
 QUEUE: Any = bindparam("queue", type_=Text())
 NOW: Any = bindparam("now", type_=BigInteger())
@@ -101,45 +104,47 @@ class Taken(NamedTuple):
     partition: str = ""
 
 
-# Takes so many workflows, at a moment, of a partition if one is named.
+# Takes so many workflows, at a moment, of a partition if one is named; of those without a key for `KEYLESS`.
 Take = Callable[[int, int, "str | None"], "list[Row]"]
 
 
 class Flow:
     """One claim: what runs, what was started, and what may be."""
 
-    def __init__(self, conn: Conn, spec: QueueSpec, mine: Counter[str | None], clock: Clock, take: Take) -> None:
+    def __init__(self, conn: Conn, spec: QueueSpec, mine: Counter[str], clock: Clock, take: Take) -> None:
         self.conn, self.spec, self.mine, self.take = conn, spec, mine, take
         conn.dialect.take_turns(conn, f"dbos queue {conn.tables.schema} {spec.name}")
-        self.running = Counter({row.partition: row.number for row in conn.run(RUNNING, queue=spec.name)})
+        self.running = Counter({row.partition or KEYLESS: row.number for row in conn.run(RUNNING, queue=spec.name)})
         now_ms = clock.now_ms()  # after the count: what is not in it had ended before
         self.since_ms = now_ms - spec.longest_period_ms
         starts = conn.run(STARTS, queue=spec.name, since=self.since_ms) if spec.longest_period_ms else []
         # Processes whose clocks disagree by a little still start one after the other.
         self.now_ms = max([now_ms, *(row.started_at for row in starts)])
-        self.starts: dict[str | None, list[tuple[int, int]]] = defaultdict(list)
+        self.starts: dict[str, list[tuple[int, int]]] = defaultdict(list)
         for row in starts:
-            self.starts[row.partition].append((row.started_at, row.number))
+            self.starts[row.partition or KEYLESS].append((row.started_at, row.number))
 
     def claim(self, most: int, after: str) -> Taken:
         """Take what may start, at most so many; of partitions, those after the given one first."""
-        whole = self._allowance(self.spec.whole, None)
+        whole = self._allowance(self.spec.whole, KEYLESS)
         most = min(most, whole)
         if self.spec.each is None:
             rows = self.take(most, self.now_ms, None) if most else []
-            return Taken(self._noted(rows), self._due([(self.spec.whole, None)]))
+            return Taken(self._noted(rows), self._due([(self.spec.whole, KEYLESS)]))
         rows, last = self._around(most, after, self.spec.each)
-        limits = [(self.spec.whole, None), *((self.spec.each, partition) for partition in self.starts)]
+        limits = [(self.spec.whole, KEYLESS), *((self.spec.each, partition) for partition in self.starts)]
         return Taken(self._noted(rows), self._due(limits), last)
 
     def _around(self, most: int, after: str, each: Limits) -> tuple[list[Row], str]:
         """Once around the circle of partitions, or until enough is taken."""
         rows: list[Row] = []
         last = after
+        nothing_waits = True
         for beyond, until in ((after, None), ("", after)):
             start: str | None = beyond
             while start is not None and len(rows) < most:
                 page = self._page(start, until)
+                nothing_waits = nothing_waits and not page
                 share = max(1, (most - len(rows)) // max(1, len(page)))
                 for partition in page:
                     number = min(share, most - len(rows), self._allowance(each, partition))
@@ -147,7 +152,8 @@ class Flow:
                         rows += self._take_of(partition, number)
                         last = partition
                 start = page[-1] if len(page) == PAGE else None
-        return rows, last
+        number = min(most, self._allowance(each, KEYLESS)) if nothing_waits else 0
+        return (self._take_of(KEYLESS, number) if number > 0 else rows), last
 
     def _page(self, after: str, until: str | None) -> list[str]:
         found = self.conn.run(PARTITIONS, queue=self.spec.name, after=after, page=PAGE)
@@ -163,7 +169,7 @@ class Flow:
 
     # -- counting ----------------------------------------------------------------------------------------------
 
-    def _allowance(self, limits: Limits, partition: str | None) -> int:
+    def _allowance(self, limits: Limits, partition: str) -> int:
         if not limits:
             return UNBOUNDED
         if limits is self.spec.each:
@@ -172,7 +178,7 @@ class Flow:
             running, mine = self.running.total(), self.mine.total()
         return limits.allowance(running, mine, sum(number for _, number in self._lately(limits, partition)))
 
-    def _lately(self, limits: Limits, partition: str | None) -> list[tuple[int, int]]:
+    def _lately(self, limits: Limits, partition: str) -> list[tuple[int, int]]:
         """The starts that count now, the earliest first."""
         if limits.rate is None:
             return []
@@ -183,7 +189,7 @@ class Flow:
             starts = sorted(each for some in self.starts.values() for each in some)
         return [each for each in starts if each[0] > since]
 
-    def _due(self, limits: list[tuple[Limits, str | None]]) -> int | None:
+    def _due(self, limits: list[tuple[Limits, str]]) -> int | None:
         """When the first of these rates that are used up lets another one start."""
         moments = [_free_at(each.rate, self._lately(each, partition)) for each, partition in limits if each.rate]
         return min((moment for moment in moments if moment is not None), default=None)
@@ -191,10 +197,10 @@ class Flow:
     def _noted(self, rows: list[Row]) -> list[Row]:
         if rows and self.spec.longest_period_ms:
             self.conn.run(FORGET_STARTS, queue=self.spec.name, since=self.since_ms)
-            for partition, number in Counter(row.queue_partition_key for row in rows).items():
+            for partition, number in Counter(row.queue_partition_key or KEYLESS for row in rows).items():
                 self.conn.run(NOTE_STARTS, queue=self.spec.name, partition=partition, now=self.now_ms, number=number)
             if self.spec.each is None:
-                self.starts[None].append((self.now_ms, len(rows)))
+                self.starts[KEYLESS].append((self.now_ms, len(rows)))
         return rows
 
 

@@ -213,6 +213,12 @@ def CLAIM_PARTITION(t: Tables) -> Executable:
 
 
 @statement
+def CLAIM_KEYLESS(t: Tables) -> Executable:
+    """Take the next workflows of a queue that belong to no partition."""
+    return _claim(t, func.coalesce(t.status.c.queue_partition_key, constant("")) == constant(""))
+
+
+@statement
 def CLAIMED(t: Tables) -> Executable:
     """What a claim took whose answer was lost."""
     arrival = t.dialect.arrival(t.status).label("arrival")

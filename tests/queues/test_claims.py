@@ -138,6 +138,7 @@ HOT: tuple[tuple[Statement, dict[str, Any], str], ...] = (
         {"queue": "q", "partition": "p1", **WHOSE},
         "idx_workflow_status_partition",
     ),
+    (transitions.CLAIM_KEYLESS, {"queue": "q", **WHOSE}, "idx_workflow_status_in_flight"),
     (WAITING, {"queue": "q", "versions": ["v1"]}, "idx_workflow_status_in_flight"),
     (flow.RUNNING, {"queue": "q"}, "idx_workflow_status_in_flight"),
     (flow.PARTITIONS, {"queue": "q", "after": "", "page": 10}, "idx_workflow_status_partition"),

@@ -7,12 +7,14 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
-from dbos import DBOS, Queue, SetEnqueueOptions
+from dbos import DBOS, DBOSClient, EnqueueOptions, Queue, SetEnqueueOptions
 from dbos.testing import FakeClock, use_clock
 from tests.compat.conftest import Log
+from tests.compat.rows import Rows
 from tests.conftest import App
 from tests.hand import Hand, Inside
 from tests.queues.acts import history, most_at_once, put
@@ -235,6 +237,33 @@ def test_more_partitions_than_fit_into_one_look(app: App) -> None:
         with SetEnqueueOptions(queue_partition_key=f"key {x}"):
             handles.append(queue.enqueue(work, x))
     assert [handle.get_result() for handle in handles] == list(range(250))
+
+
+@pytest.mark.parametrize("key", [None, ""])
+def test_what_another_program_put_there_without_a_key(app: App, key: str | None, rows: Rows) -> None:
+    """It is a partition of its own, whose limit holds, and waits for ever behind nothing."""
+    crowd = Crowd()
+
+    @DBOS.workflow(name="work")
+    def work(x: int) -> int:
+        with crowd.inside():
+            return x
+
+    app.launch()
+    DBOS.register_queue("parts", partition_concurrency=1)
+    client = DBOSClient(system_database_url=app.database)
+    handles: list[Any] = []
+    options: EnqueueOptions = {"workflow_name": "work", "queue_name": "parts", "delay_seconds": 600}
+    for x in range(5):
+        handles.append(client.enqueue({**options, "workflow_id": f"w{x}"}, x))
+    if key is not None:
+        rows.run(f"UPDATE {{}}workflow_status SET queue_partition_key = '{key}'")
+    for handle in handles:
+        DBOS.set_workflow_delay(handle.workflow_id, delay_seconds=0)
+
+    assert list(range(5)) == [handle.get_result() for handle in handles]
+    assert 1 == crowd.most[""]
+    client.destroy()
 
 
 def test_several_queues_do_not_wait_for_each_other(app: App) -> None:
