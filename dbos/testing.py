@@ -12,6 +12,7 @@ into a `Crash`, and the next launch finds the database as a killed process would
 from __future__ import annotations
 
 import contextlib
+import functools
 import heapq
 import itertools
 import threading
@@ -20,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from sqlalchemy import create_engine, select
+from sqlalchemy import NullPool, create_engine, select
 
 from dbos._faces import ambient
 from dbos._faces.config import parsed
@@ -32,6 +33,8 @@ from dbos._kernel.store import dialect_of
 
 if TYPE_CHECKING:
     import asyncio
+
+    from sqlalchemy import Engine, Table
 
     from dbos._faces.config import DBOSConfig
     from dbos._kernel.model import WorkflowStatus
@@ -315,13 +318,17 @@ def _die(act: Callable[[], object], config: DBOSConfig, killer: Killer, ledger: 
 
 
 def _recorded(config: DBOSConfig) -> set[tuple[str, int]]:
-    url = parsed(config["system_database_url"])
-    engine = create_engine(url)
-    tables = Tables(dialect_of(engine), "dbos")
+    engine, steps = _place(str(config["system_database_url"]))
     with engine.connect() as conn:
-        rows = conn.execute(select(tables.steps.c.workflow_uuid, tables.steps.c.function_id)).all()
-    engine.dispose()
+        rows = conn.execute(select(steps.c.workflow_uuid, steps.c.function_id)).all()
     return {(row[0], row[1]) for row in rows}
+
+
+@functools.lru_cache(maxsize=4)
+def _place(url: str) -> tuple[Engine, Table]:
+    """Where steps are recorded. It is asked after each death, and the first connection of an engine costs much."""
+    engine = create_engine(parsed(url), poolclass=NullPool)
+    return engine, Tables(dialect_of(engine), "dbos").steps
 
 
 def _launch(config: DBOSConfig) -> None:

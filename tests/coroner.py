@@ -93,15 +93,27 @@ def stranded(rows: Rows) -> Iterator[str]:
 
 def orphans(rows: Rows) -> Iterator[str]:
     """C7: what belongs to a workflow does not outlive it."""
-    inspector, schema = sa.inspect(rows.engine), "dbos" if rows.is_postgres else None
-    for table in inspector.get_table_names(schema):
-        columns = {column["name"] for column in inspector.get_columns(table, schema)}
-        for column in {"workflow_uuid", "destination_uuid"} & columns:
-            for row in rows.run(
-                f"SELECT {column} AS id FROM {{}}{table} WHERE {column} NOT IN "  # noqa: S608 - names from the database
-                "(SELECT workflow_uuid FROM {}workflow_status)"
-            ):
-                yield f"C7 {row.id}: gone, and still in {table}"
+    left = [
+        f"SELECT '{each.table}' AS place, {each.name} AS id FROM {{}}{each.table} WHERE {each.name} NOT IN "  # noqa: S608 - names from the database
+        "(SELECT workflow_uuid FROM {}workflow_status)"
+        for each in owning_columns(rows)
+    ]
+    for row in rows.run(" UNION ALL ".join(left)):
+        yield f"C7 {row.id}: gone, and still in {row.place}"
+
+
+def owning_columns(rows: Rows) -> list[sa.Row[Any]]:
+    """The columns, of whatever tables there are, that say whose a row is."""
+    names = "('workflow_uuid', 'destination_uuid')"
+    if rows.is_postgres:
+        return rows.run(
+            'SELECT relname AS "table", attname AS name FROM pg_attribute JOIN pg_class c ON c.oid = attrelid '
+            f"WHERE relkind = 'r' AND relnamespace = to_regnamespace('dbos') AND attname IN {names}"
+        )
+    return rows.run(
+        'SELECT m.name AS "table", c.name AS name FROM sqlite_master m, pragma_table_info(m.name) c '
+        f"WHERE m.type = 'table' AND c.name IN {names}"
+    )
 
 
 def broken_file(rows: Rows) -> Iterator[str]:
@@ -137,9 +149,10 @@ def autopsy(url: str, laws: Iterable[Callable[[Rows], Iterator[str]]] = AT_REST)
     """Everything that is wrong with the rows of a database."""
     rows = Rows(url)
     try:
-        if not sa.inspect(rows.engine).has_table("workflow_status", schema="dbos" if rows.is_postgres else None):
-            return []  # nothing ever came to be
-        return [finding for law in laws for finding in law(rows)]
+        with rows.kept():
+            if not owning_columns(rows):
+                return []  # nothing ever came to be
+            return [finding for law in laws for finding in law(rows)]
     except sa.exc.DatabaseError as error:
         return [f"C7 the database cannot be read: {error.orig!r}"]
 

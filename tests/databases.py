@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import LiteralString, cast
 
 import psycopg
 from sqlalchemy import create_engine, make_url
 
 from dbos import run_dbos_database_migrations
-from dbos._faces.config import parsed
 from dbos._kernel.schema import Tables
 from dbos._kernel.store import dialect_of
 
@@ -109,10 +110,13 @@ def postgres_database(server: str) -> Iterator[str]:
 
 def empty(url: str) -> None:
     """Forget everything in a system database but its tables."""
-    engine = create_engine(parsed(url))
+    with psycopg.connect(url) as conn:
+        conn.execute(_emptying())
+
+
+@functools.cache
+def _emptying() -> LiteralString:
+    engine = create_engine("postgresql+psycopg://")
     tables = Tables(dialect_of(engine), "dbos").metadata.sorted_tables
-    with engine.begin() as conn:
-        for table in reversed(tables):
-            if table.name not in ("dbos_migrations", "notebook_migrations"):
-                conn.execute(table.delete())
-    engine.dispose()
+    names = [str(each) for each in reversed(tables) if each.name not in ("dbos_migrations", "notebook_migrations")]
+    return cast("LiteralString", "; ".join(f"DELETE FROM {name}" for name in names))

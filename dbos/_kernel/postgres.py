@@ -71,7 +71,13 @@ class Postgres(Dialect):
     begin_snapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
     now_default = "(EXTRACT(epoch FROM now()) * 1000.0)::bigint"
     random_id_default = "gen_random_uuid()"
-    columns_of = "SELECT column_name AS name FROM information_schema.columns WHERE table_schema = :schema AND table_name = :table"
+    # As information_schema has it, of what this role may read, in a tenth of the time.
+    columns_of = (
+        "SELECT attname AS name FROM pg_catalog.pg_attribute a"
+        " JOIN pg_catalog.pg_class t ON t.oid = attrelid JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace"
+        " WHERE nspname = :schema AND relname = :table AND attnum > 0 AND NOT attisdropped"
+        " AND has_any_column_privilege(t.oid, 'SELECT')"
+    )
     now = "SELECT (EXTRACT(epoch FROM clock_timestamp()) * 1000)::bigint AS now"
     named = postgresql.psycopg.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's own
     positional = postgresql.psycopg.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]  # as above

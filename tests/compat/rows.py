@@ -2,29 +2,52 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
-from sqlalchemy import NullPool, Row, create_engine, make_url, text
+from sqlalchemy import Connection, Engine, NullPool, Row, create_engine, make_url, text
 
 INTERNAL_QUEUE = "_dbos_internal_queue"
 NO_ARGUMENTS = '{"positionalArgs":[],"namedArgs":{}}'
+
+
+@functools.lru_cache(maxsize=64)
+def engine_of(url: str) -> Engine:
+    """One for each database: the first connection of an engine costs many questions. It keeps none open."""
+    made = make_url(url)
+    driver = "postgresql+psycopg" if made.get_backend_name() == "postgresql" else "sqlite"
+    return create_engine(made.set(drivername=driver), poolclass=NullPool)
 
 
 class Rows:
     """Reads and writes rows as they are stored."""
 
     def __init__(self, url: str) -> None:
-        made = make_url(url)
-        self.is_postgres = made.get_backend_name() == "postgresql"
+        self.engine = engine_of(url)
+        self.is_postgres = self.engine.dialect.name == "postgresql"
         self.prefix = "dbos." if self.is_postgres else ""
-        driver = "postgresql+psycopg" if self.is_postgres else "sqlite"
-        self.engine = create_engine(made.set(drivername=driver), poolclass=NullPool)
+        self._kept: Connection | None = None
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Read through one connection inside the block, each statement in a transaction of its own."""
+        with self.engine.connect() as conn:
+            self._kept = conn
+            try:
+                yield
+            finally:
+                self._kept = None
 
     def run(self, sql: str, **values: Any) -> list[Row[Any]]:
         """Run a statement in which `{}` stands before the name of each table."""
-        with self.engine.begin() as conn:
+        with self._connection() as conn, conn.begin():
             result = conn.execute(text(sql.replace("{}", self.prefix)), values)
             return list(result.all()) if result.returns_rows else []
+
+    def _connection(self) -> AbstractContextManager[Connection]:
+        return self.engine.connect() if self._kept is None else nullcontext(self._kept)
 
     def workflow(self, workflow_id: str) -> Row[Any]:
         (row,) = self.run("SELECT * FROM {}workflow_status WHERE workflow_uuid = :id", id=workflow_id)

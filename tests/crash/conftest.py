@@ -8,10 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
 from dbos import DBOSConfig
-from dbos._faces.config import parsed
+from tests.compat.rows import Rows
 from tests.coroner import coroner
 from tests.databases import empty
 
@@ -45,9 +44,6 @@ def fresh(database: str, sqlite_template: Path, tmp_path: Path) -> Callable[[], 
 
 def sql(url: str, *statements: str) -> list[tuple[object, ...]]:
     """Run statements, and return the rows of the last."""
-    engine = sa.create_engine(parsed(url))
-    with engine.begin() as conn:
-        results = [conn.execute(sa.text(statement)) for statement in statements]
-        rows = [tuple(row) for row in results[-1]] if results[-1].returns_rows else []
-    engine.dispose()
-    return rows
+    rows = Rows(url)
+    with rows.kept():
+        return [[tuple(row) for row in rows.run(statement)] for statement in statements][-1]
