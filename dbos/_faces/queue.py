@@ -32,8 +32,9 @@ class Queue:
     At most `concurrency` of its workflows run at once in all processes together, at most `worker_concurrency` in each
     (0: none), and at most `limiter["limit"]` are started in any `limiter["period"]` seconds. With `priority_enabled`
     the more urgent go first; within one priority the order is that of enqueueing. With `partition_queue` every
-    partition is a queue by itself, to which the limits apply. Nothing is polled: only an interval longer than a second
-    is taken for the wish to be looked at so seldom.
+    partition is a queue by itself, to which the limits apply; what a client put there without a key is one more, whose
+    turn comes when nothing with a key waits. Nothing is polled: only an interval longer than a second is taken for the
+    wish to be looked at so seldom.
 
     A workflow that waits keeps its place. So what a workflow of a limited queue waits for must not be on the same
     queue: when all places are taken by those who wait, none is left for what they wait for (a warning says so).
