@@ -22,6 +22,8 @@ SIGNS = {
     "SUCCESS": Sign("\u2713", "#0A9373"),
 }
 UNKNOWN = Sign("?", "#7F7F7F")
+# The form in which figures go to a front end.
+PLOTLY = "application/vnd.plotly.v1+json"
 
 SLEEP = "DBOS.sleep"
 # These wait for something from elsewhere, and record a sleep of their own for their timeout.

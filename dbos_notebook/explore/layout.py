@@ -16,10 +16,9 @@ from dbos_notebook.explore.panels import PatchPanel, SchedulePanel, TriagePanel
 from dbos_notebook.explore.parts import CSS, Desk, area, bar, button, free_comms, said, take_away, toggles
 from dbos_notebook.explore.runlist import RunList
 from dbos_notebook.explore.state import SECTIONS, TABS, Confirmed, Dismissed, Entered, Opened, State
+from dbos_notebook.signs import PLOTLY
 from dbos_notebook.views.html import element, escape, line, status_mark
 from dbos_notebook.views.words import duration, moment
-
-PLOTLY = "application/vnd.plotly.v1+json"
 
 
 class Layout:

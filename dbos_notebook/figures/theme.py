@@ -16,6 +16,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dbos_notebook import signs
+from dbos_notebook.figures.drawing import Drawing
 from dbos_notebook.signs import SIGNS
 
 Theme = Literal["auto", "light", "dark"]
@@ -165,7 +166,7 @@ def figure(
     """
     head = HEAD + LINE * (bool(subtitle) + line)
     ink = INKS[theme]
-    made = go.Figure(layout={"template": "none"})
+    made = Drawing(layout={"template": "none"})
     heading = {
         "text": title,
         "x": 0,
