@@ -7,17 +7,16 @@ parent ran out of time) belongs to the group of that other one, and is counted a
 
 from __future__ import annotations
 
-import gc
 import time
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from dbos import StoredFailure
+from dbos_notebook.bulk import uncollected
 from dbos_notebook.fingerprints import cause_of, fingerprint, kind_and_message
 from dbos_notebook.frames import TRIAGE, frame
 from dbos_notebook.views import words
@@ -160,7 +159,7 @@ class Triage(Shown):
 def triage(source: Source, asked: Asked = Asked()) -> Triage:
     """Group what failed by its cause. Nothing is decoded: of each error its type and message are read."""
     since_ms = max(int((time.time() - asked.since.total_seconds()) * 1000), 0)
-    with _uncollected():
+    with uncollected():
         found = source.client.list_failures(since_epoch_ms=since_ms)
         wanted = [each for each in found if each.status in asked.statuses]
         groups = _grouped(wanted, source)
@@ -169,18 +168,6 @@ def triage(source: Source, asked: Asked = Asked()) -> Triage:
     # Most first, and among these the latest; numbers count from 1.
     groups.sort(key=lambda each: (-len(each.ids), -each.last_ms, each.fingerprint))
     return Triage(asked, tuple(each.known_as(number) for number, each in enumerate(groups, 1)))
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Make many records without the garbage collector looking through all of them again and again: a quarter of the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 # -- causes --------------------------------------------------------------------------------------------------------
@@ -194,7 +181,7 @@ def _grouped(rows: list[StoredFailure], source: Source) -> list[Group]:
     members: dict[Key, list[StoredFailure]] = defaultdict(list)
     following: dict[Key, list[StoredFailure]] = defaultdict(list)
     for row in rows:
-        root = family.root(row)
+        root = family.root(row) if family.may_follow(row) else row
         (members if root is row else following)[_key(root)].append(row)
     return [_group(key, found, following.get(key, []), source) for key, found in members.items()]
 
@@ -211,10 +198,12 @@ class _Family:
             if row.parent_workflow_id in self._by_id:
                 self._children[row.parent_workflow_id].append(row)
 
+    def may_follow(self, row: StoredFailure) -> bool:
+        """Whether there is anything that this failure could follow from: most stand alone."""
+        return row.workflow_id in self._children or (row.status == LATE and row.parent_workflow_id is not None)
+
     def root(self, row: StoredFailure) -> StoredFailure:
         """The failure from which this one follows, itself if from none."""
-        if not self._children:
-            return row
         seen = {row.workflow_id}
         while (cause := self._cause(row)) is not None and cause.workflow_id not in seen:
             seen.add(cause.workflow_id)

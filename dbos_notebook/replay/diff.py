@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from dbos_notebook import frames, stored
+from dbos_notebook.bulk import uncollected
 from dbos_notebook.replay.travel import kept_sources
 from dbos_notebook.replay.values import told_difference
 from dbos_notebook.views import errors, words
@@ -115,14 +116,15 @@ def diff(source: Source, one: str, other: str, *, decode: bool = False) -> Diff:
     """
     ids = [source.run(each).workflow_id for each in (one, other)]
     runs = source.runs(workflow_ids=ids).reindex(ids)
-    steps = [_Steps(source, each) for each in ids]
-    code, changed = _code_difference(*(kept_sources(source, each) for each in ids))
-    compare = _Comparison(source, steps, changed, decode=decode)
-    rows = []
-    for place, beside in align([each.name for each in steps[0].listed], [each.name for each in steps[1].listed]):
-        first = None if place is None else steps[0].listed[place]
-        second = None if beside is None else steps[1].listed[beside]
-        rows.append(compare.row(first, second))
+    with uncollected():
+        steps = [_Steps(source, each) for each in ids]
+        code, changed = _code_difference(*(kept_sources(source, each) for each in ids))
+        compare = _Comparison(source, steps, changed, decode=decode)
+        listed = [held.listed for held in steps]
+        rows = [
+            compare.row(*(None if at is None else of[at] for at, of in zip(places, listed, strict=True)))
+            for places in align(*([step.name for step in each] for each in listed))
+        ]
     return Diff(source, runs, frames.frame(COLUMNS, rows, 0), code)
 
 
