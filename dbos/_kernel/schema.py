@@ -179,10 +179,12 @@ class Tables:
             *([Column("attributes", Text)] if self.layout.attributes == "column" else []),
         )
         for name, columns, unique, condition in STATUS_INDEXES:
-            # Only the word of this dialect: SQLAlchemy would load the other one for its own.
-            where: dict[str, Any] = {} if condition is None else {f"{self.dialect.name}_where": text(condition)}
-            Index(name, *(table.c[column] for column in columns), unique=unique, **where)
+            Index(name, *(table.c[column] for column in columns), unique=unique, **self._where(condition))
         return table
+
+    def _where(self, condition: str | None) -> dict[str, Any]:
+        # Only the word of this dialect: SQLAlchemy would load the other one for its own.
+        return {} if condition is None else {f"{self.dialect.name}_where": text(condition)}
 
     def _steps(self) -> Table:
         # On Postgres a foreign key doubles the cost of a step; there the trigger `forget_steps` does its other job. On
@@ -191,7 +193,7 @@ class Tables:
             workflow = Column("workflow_uuid", Text, primary_key=True)
         else:
             workflow = self._workflow(primary_key=True)
-        return Table(
+        table = Table(
             "operation_outputs",
             self.metadata,
             workflow,
@@ -204,6 +206,10 @@ class Tables:
             Column("completed_at_epoch_ms", BigInteger),
             Column("serialization", Text),
         )
+        # For whoever looks at what failed: else every step of a failed workflow is read for the one that did.
+        where = self._where("error IS NOT NULL")
+        Index("idx_operation_outputs_failed", table.c.workflow_uuid, table.c.function_id, **where)
+        return table
 
     def _messages(self) -> Table:
         table = Table(

@@ -9,8 +9,10 @@ import pytest
 from dbos._engine.selection import select_matching
 from dbos._engine.status import status_columns
 from dbos._faces.ambient import runtime
+from dbos._features.failures import FAILURES
 from tests.compat.rows import Rows
 from tests.conftest import App
+from tests.queues.test_claims import plan_of
 
 ROWS = 4000
 CREATED = "workflow_status_created_at_index"
@@ -80,6 +82,22 @@ def test_a_listing_follows_an_index(many: App, rows: Rows, wanted: dict[str, Any
 def test_a_prefix_is_a_range_of_the_key(many: App, rows: Rows) -> None:
     """In most collations of Postgres it is none."""
     follows_an_index(rows, {"workflow_id_prefix": "w-0000"}, KEY)
+
+
+def test_of_a_failed_workflow_only_the_steps_that_failed_are_read(many: App, rows: Rows) -> None:
+    numbers = "SELECT i FROM generate_series(1, 30) AS n(i)"
+    if not rows.is_postgres:
+        numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30) SELECT i FROM n"
+    rows.run(
+        "INSERT INTO {}operation_outputs (workflow_uuid, function_id, function_name, error) "
+        "SELECT workflow_uuid, i, 's', CASE WHEN i = 30 AND status = 'ERROR' THEN 'e' END "
+        f"FROM {{}}workflow_status, ({numbers}) AS n"
+    )
+    rows.run("ANALYZE {}operation_outputs" if rows.is_postgres else "SELECT 1")
+
+    found = runtime().store.read(lambda conn: plan_of(conn, FAILURES, since=0, longest=800))
+
+    assert "idx_operation_outputs_failed" in found, found
 
 
 def follows_an_index(rows: Rows, wanted: dict[str, Any], indexes: tuple[str, ...]) -> None:
