@@ -19,10 +19,10 @@ from dbos._kernel.journal import refuse_in_transaction
 from dbos._kernel.model import DELAYED, StepInfo
 from dbos._kernel.plan import op
 from dbos._kernel.scope import Here
-from dbos._kernel.statement import IN_FLIGHT, has_status, one_of, statement
+from dbos._kernel.statement import IN_FLIGHT, has_status, one_of, statement, statement_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from sqlalchemy import ColumnElement
     from sqlalchemy.sql.expression import Executable
@@ -120,7 +120,12 @@ def VALUES(t: Tables) -> Executable:
     return select(*columns).where(t.dialect.among(c.workflow_uuid, IDS))
 
 
-@statement
+def _stored_step(row: Iterable[Any]) -> StoredStep:
+    workflow_id, step_id, name, output, error, failed, *rest = row
+    return StoredStep(workflow_id, step_id, name, output, error, bool(failed), *rest)  # SQLite says 0 or 1
+
+
+@statement_of(_stored_step)
 def STEPS(t: Tables) -> Executable:
     """The steps of workflows, in order."""
     c = t.steps.c
@@ -139,7 +144,7 @@ def STEPS(t: Tables) -> Executable:
     return select(*columns).where(t.dialect.among(c.workflow_uuid, IDS)).order_by(c.workflow_uuid, c.function_id)
 
 
-@statement
+@statement_of(_stored_step)
 def STORED_STEP(t: Tables) -> Executable:
     """One step, as it is stored."""
     return STEPS.build(t).where(t.steps.c.function_id == bindparam("step_id"))  # type: ignore[attr-defined,no-any-return]  # it is a Select
@@ -252,8 +257,7 @@ async def list_steps(
     Texts longer than `longest` are left out; with `step_id` all steps but those of this number are. Nothing is decoded, and nothing is recorded in a workflow.
     """
     chosen = {} if step_id is None else {"step_id": step_id}
-    found = await _rows(here, "DBOS.listSteps", STORED_STEP if chosen else STEPS, workflow_ids, longest, **chosen)
-    return [StoredStep._make(row)._replace(failed=bool(row.failed)) for row in found]
+    return await _rows(here, "DBOS.listSteps", STORED_STEP if chosen else STEPS, workflow_ids, longest, **chosen)
 
 
 @op("DBOS.getStep")

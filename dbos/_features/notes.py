@@ -8,7 +8,7 @@ from sqlalchemy import BigInteger, Text, bindparam, select
 
 from dbos._kernel.plan import op
 from dbos._kernel.scope import Here
-from dbos._kernel.statement import statement
+from dbos._kernel.statement import statement, statement_of
 
 if TYPE_CHECKING:
     from sqlalchemy.sql.expression import Executable
@@ -35,14 +35,14 @@ class CodeSource(NamedTuple):
     created_at: int
 
 
-@statement
+@statement_of(WorkflowNote._make)
 def NOTES(t: Tables) -> Executable:
     c = t.notes.c
     mine = t.dialect.among(c.workflow_uuid, "workflow_ids")
     return select(c.workflow_uuid, c.function_id, c.kind, c.text).where(mine).order_by(*t.notes.primary_key)
 
 
-@statement
+@statement_of(WorkflowNote._make)
 def NOTES_OF_KINDS(t: Tables) -> Executable:
     c = t.notes.c
     wanted = (t.dialect.among(c.workflow_uuid, "workflow_ids"), t.dialect.among(c.kind, "kinds"))
@@ -72,10 +72,8 @@ async def list_notes(here: Here, workflow_ids: list[str], kinds: list[str] | Non
         if not conn.tables.layout.own:  # another program's database: nothing was ever kept there
             return []
         if kinds is None:
-            rows = conn.run(NOTES, workflow_ids=list(workflow_ids))
-        else:
-            rows = conn.run(NOTES_OF_KINDS, workflow_ids=list(workflow_ids), kinds=list(kinds))
-        return [WorkflowNote(*row) for row in rows]
+            return conn.run(NOTES, workflow_ids=list(workflow_ids))
+        return conn.run(NOTES_OF_KINDS, workflow_ids=list(workflow_ids), kinds=list(kinds))
 
     found: list[WorkflowNote] = await here.read(work)
     return found

@@ -7,6 +7,7 @@ Values are compared as they are stored and shown by their previews; only where i
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile, zip_longest
@@ -40,7 +41,6 @@ MOST_LOOKED = 400
 MOST_EDITS = 400
 MOST_ROWS, MOST_CODE = 80, 12_000
 NAME_LIMIT, VALUE_LIMIT = 80, 90
-SHOWN_KINDS = ["error", "input", "output"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -134,19 +134,26 @@ class _Steps:
     def __init__(self, source: Source, workflow_id: str) -> None:
         self._mask = source.mask
         self.listed = source.client.list_steps([workflow_id], longest=stored.LONGEST_STORED)
-        self._notes = {(each.step_id, each.kind): each.text for each in source.notes([workflow_id], SHOWN_KINDS)}
+        self._inputs = {each.step_id: each.text for each in source.notes([workflow_id], ["input"])}
+        self._notes = functools.partial(source.notes, [workflow_id], ["error", "output"])
 
-    def kept(self, step: StoredStep, kind: str) -> str:
-        return self._notes.get((step.step_id, kind), "")
+    def given(self, step: StoredStep) -> str:
+        """The inputs of a step, as they were shown."""
+        return self._inputs.get(step.step_id, "")
+
+    @functools.cached_property
+    def _ends(self) -> dict[tuple[int, str], str]:
+        # Read when steps differ: there are as many as steps.
+        return {(each.step_id, each.kind): each.text for each in self._notes()}
 
     def came_to(self, step: StoredStep) -> str:
         """What a step came to, in a few words."""
         if step.failed:
             # The traceback tells what was raised; the record of a step that was retried, that it was.
-            if traceback := self.kept(step, "error"):
+            if traceback := self._ends.get((step.step_id, "error")):
                 return errors.told(traceback).headline
             return stored.preview_error(step.error, step.serialization, self._mask) or "an error"
-        kept = self.kept(step, "output") or stored.preview(step.output, step.serialization, self._mask)
+        kept = self._ends.get((step.step_id, "output")) or stored.preview(step.output, step.serialization, self._mask)
         return kept or "a value too long to be shown"
 
 
@@ -180,7 +187,7 @@ class _Comparison:
 
     def _change(self, first: StoredStep, second: StoredStep) -> _Change:
         """The first thing in which two steps differ."""
-        inputs = [held.kept(step, "input") for held, step in zip(self._steps, (first, second), strict=True)]
+        inputs = [held.given(step) for held, step in zip(self._steps, (first, second), strict=True)]
         is_same = _is_same(first, second) if first.failed == second.failed else False
         has_other_code = first.name.rpartition(".")[2] in self._changed
         also = "; code differs" if has_other_code else ""
