@@ -181,7 +181,7 @@ def _grouped(rows: list[StoredFailure], source: Source) -> list[Group]:
     members: dict[Key, list[StoredFailure]] = defaultdict(list)
     following: dict[Key, list[StoredFailure]] = defaultdict(list)
     for row in rows:
-        root = family.root(row) if family.may_follow(row) else row
+        root = family.root(row)
         (members if root is row else following)[_key(root)].append(row)
     return [_group(key, found, following.get(key, []), source) for key, found in members.items()]
 
@@ -198,12 +198,10 @@ class _Family:
             if row.parent_workflow_id in self._by_id:
                 self._children[row.parent_workflow_id].append(row)
 
-    def may_follow(self, row: StoredFailure) -> bool:
-        """Whether there is anything that this failure could follow from: most stand alone."""
-        return row.workflow_id in self._children or (row.status == LATE and row.parent_workflow_id is not None)
-
     def root(self, row: StoredFailure) -> StoredFailure:
         """The failure from which this one follows, itself if from none."""
+        if row.workflow_id not in self._children and row.status != LATE:
+            return row  # as most do
         seen = {row.workflow_id}
         while (cause := self._cause(row)) is not None and cause.workflow_id not in seen:
             seen.add(cause.workflow_id)

@@ -189,7 +189,7 @@ def _run_of(runtime: Runtime, row: Row, owner: str, journal: dict[int, Recorded]
     run.journal, run.is_recovered = journal, True
     run.deadline_ms = row.workflow_deadline_epoch_ms
     run.format = row.serialization
-    run.queue = None if row.queue_name is None else (row.queue_name, row.queue_partition_key)
+    run.queue = None if row.queue_name is None else (row.queue_name, row.queue_partition_key or KEYLESS)
     roles: Any = json.loads(row.authenticated_roles) if row.authenticated_roles else None
     run.enqueued_ms = row.created_at if row.recovery_attempts <= 1 else None
     run.caller = Caller(row.authenticated_user, tuple(roles) if roles else None, row.assumed_role)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 # So many partitions are looked at together.
 PAGE = 100
-# Stands for no key at all.
+# Stands for no key at all, in counts and in what is noted.
 KEYLESS = ""
 
 QUEUE: Any = bindparam("queue", type_=Text())
@@ -152,8 +152,9 @@ class Flow:
                         rows += self._take_of(partition, number)
                         last = partition
                 start = page[-1] if len(page) == PAGE else None
-        number = min(most, self._allowance(each, KEYLESS)) if nothing_waits else 0
-        return (self._take_of(KEYLESS, number) if number > 0 else rows), last
+        if nothing_waits and (number := min(most, self._allowance(each, KEYLESS))) > 0:
+            rows = self._take_of(KEYLESS, number)
+        return rows, last
 
     def _page(self, after: str, until: str | None) -> list[str]:
         found = self.conn.run(PARTITIONS, queue=self.spec.name, after=after, page=PAGE)

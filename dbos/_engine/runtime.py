@@ -175,9 +175,9 @@ class Runtime(Ground):
             awaited.result, awaited.failure, awaited.is_over = run.result, run.failure, True
 
     def taken_from(self, queue: str) -> Counter[str]:
-        """How many runs here were taken from a queue, by partition; without a key it is the empty one."""
+        """How many runs here were taken from a queue, by partition."""
         places = (run.queue for run in list(self.runs.values()))
-        return Counter(place[1] or "" for place in places if place is not None and place[0] == queue)
+        return Counter(place[1] for place in places if place is not None and place[0] == queue)
 
     def room(self) -> int:
         """How many more workflows this process can begin. Notes that it is full, if it is."""

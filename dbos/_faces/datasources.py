@@ -178,7 +178,7 @@ class SQLAlchemyDatasource(_Base):
         It is repeated when it meets another transaction, and must not commit or roll back by itself.
         """
         refuse_to_block("run_tx_step")
-        return run(perform(HERE.get(), self._source, self._spec(options, fn), fn, args, kwargs))  # type: ignore[no-any-return]
+        return run(perform(HERE.get(), self._source, self._spec(options, fn), fn, args, kwargs))  # type: ignore[no-any-return]  # it is what `fn` returns
 
     async def run_tx_step_async(
         self, options: TransactionOptions | None, fn: Callable[P, R], *args: P.args, **kwargs: P.kwargs

@@ -153,7 +153,7 @@ class Run:
         self.format: str | None = None
         self.caller = NOBODY
         #: The queue and the partition it was taken from, and what is rung when it ends: others may start then.
-        self.queue: tuple[str, str | None] | None = None
+        self.queue: tuple[str, str] | None = None
         #: Records that are on their way to the database: awaited before anything outside can depend on them.
         self.unsettled: list[Promise] = []
         self.frees: tuple[Channel, ...] = ()

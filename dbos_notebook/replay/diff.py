@@ -132,10 +132,9 @@ class _Steps:
     """The steps of one run, with the previews that were kept of them."""
 
     def __init__(self, source: Source, workflow_id: str) -> None:
-        self._mask = source.mask
+        self._source, self._workflow_id = source, workflow_id
         self.listed = source.client.list_steps([workflow_id], longest=stored.LONGEST_STORED)
         self._inputs = {each.step_id: each.text for each in source.notes([workflow_id], ["input"])}
-        self._notes = functools.partial(source.notes, [workflow_id], ["error", "output"])
 
     def given(self, step: StoredStep) -> str:
         """The inputs of a step, as they were shown."""
@@ -143,8 +142,9 @@ class _Steps:
 
     @functools.cached_property
     def _ends(self) -> dict[tuple[int, str], str]:
-        # Read when steps differ: there are as many as steps.
-        return {(each.step_id, each.kind): each.text for each in self._notes()}
+        # Read only when steps differ: there are as many as steps.
+        kept = self._source.notes([self._workflow_id], ["error", "output"])
+        return {(each.step_id, each.kind): each.text for each in kept}
 
     def came_to(self, step: StoredStep) -> str:
         """What a step came to, in a few words."""
@@ -152,8 +152,10 @@ class _Steps:
             # The traceback tells what was raised; the record of a step that was retried, that it was.
             if traceback := self._ends.get((step.step_id, "error")):
                 return errors.told(traceback).headline
-            return stored.preview_error(step.error, step.serialization, self._mask) or "an error"
-        kept = self._ends.get((step.step_id, "output")) or stored.preview(step.output, step.serialization, self._mask)
+            return stored.preview_error(step.error, step.serialization, self._source.mask) or "an error"
+        kept = self._ends.get((step.step_id, "output")) or stored.preview(
+            step.output, step.serialization, self._source.mask
+        )
         return kept or "a value too long to be shown"
 
 

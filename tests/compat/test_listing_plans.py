@@ -12,7 +12,7 @@ from dbos._faces.ambient import runtime
 from dbos._features.failures import FAILURES
 from tests.compat.rows import Rows
 from tests.conftest import App
-from tests.queues.test_claims import plan_of
+from tests.plans import plan_of
 
 ROWS = 4000
 CREATED = "workflow_status_created_at_index"
@@ -103,11 +103,7 @@ def test_of_a_failed_workflow_only_the_steps_that_failed_are_read(many: App, row
 def follows_an_index(rows: Rows, wanted: dict[str, Any], indexes: tuple[str, ...]) -> None:
     def plan(conn: Any) -> str:
         columns = status_columns(conn.tables, load_input=False, load_output=False)
-        query = select_matching(conn.tables, {**wanted, "limit": 100}, *columns)
-        compiled = conn.compiler.once(query)
-        explain = "EXPLAIN " if rows.is_postgres else "EXPLAIN QUERY PLAN "
-        conn.cursor.execute(explain + compiled.text, conn.dialect.adapt(dict(compiled.fixed)))
-        return "\n".join(str(row[-1]) for row in conn.cursor.fetchall())
+        return plan_of(conn, select_matching(conn.tables, {**wanted, "limit": 100}, *columns))
 
     found = runtime().store.read(plan)
 

@@ -18,6 +18,7 @@ from dbos._kernel.clock import Clock
 from dbos._kernel.statement import Conn, Statement
 from dbos._kernel.store import Store
 from tests.conftest import App
+from tests.plans import plan_of
 
 WORKFLOW = "work"
 
@@ -110,15 +111,6 @@ def test_claims_on_a_limited_queue_take_turns(app: App, database: str) -> None:
 
 
 # -- plans -----------------------------------------------------------------------------------------------------
-
-
-def plan_of(conn: Conn, wanted: Statement, **parameters: Any) -> str:
-    """What the database would do, in its words."""
-    compiled = conn.compiler.statement(wanted)
-    given = conn.dialect.adapt({**compiled.fixed, **parameters})
-    explain = "EXPLAIN QUERY PLAN " if conn.dialect.single_writer else "EXPLAIN "
-    conn.cursor.execute(explain + compiled.text, given)
-    return "\n".join(str(row[-1]) for row in conn.cursor.fetchall())
 
 
 WHOSE = {
