@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, and_, or_, select, union_all
+from sqlalchemy import ColumnElement, and_, or_, select, text, union_all
 
 from dbos._engine.attributes import attributes_text
 from dbos._kernel.clock import epoch_ms_of
 from dbos._kernel.model import DELAYED, ENQUEUED, PENDING, UNFINISHED, Words, WorkflowFilter, WorkflowStatusString
+from dbos._kernel.schema import OF_A_LISTING
 from dbos._kernel.statement import FAILED, IN_FLIGHT, has_status, one_of
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def conditions(t: Tables, wanted: WorkflowFilter) -> list[ColumnElement[bool]]:
             found.append(_has_one_of(t, words))
         elif words is not None:
             found.append(c[column] == words[0] if len(words) == 1 else c[column].in_(words))
+    if not _are_few(wanted):
+        found.append(and_(text(OF_A_LISTING)))
     prefixes = words_of(wanted.get("workflow_id_prefix"))
     if prefixes is not None:
         found.append(or_(*(_begins(t, each) for each in prefixes)))
@@ -68,10 +71,20 @@ def conditions(t: Tables, wanted: WorkflowFilter) -> list[ColumnElement[bool]]:
 
 def _moment(t: Tables, wanted: WorkflowFilter) -> ColumnElement[Any]:
     """The moment of creation, to sort by: where all that matches is before its end, the indexes of that are small."""
-    statuses = words_of(wanted.get("status"))
-    if statuses is None:
-        statuses = list(QUEUED) if wanted.get("queues_only") else [""]
-    return t.dialect.off_index(t.status.c.created_at) if set(statuses) <= UNFINISHED else t.status.c.created_at
+    return t.dialect.off_index(t.status.c.created_at) if _statuses(wanted) <= UNFINISHED else t.status.c.created_at
+
+
+def _are_few(wanted: WorkflowFilter) -> bool:
+    """Whether the statuses alone leave few: then the index of those is better than one of names or users."""
+    return _statuses(wanted) <= {*UNFINISHED, *FAILED}
+
+
+def _statuses(wanted: WorkflowFilter) -> set[str]:
+    """All that a match may have."""
+    asked = words_of(wanted.get("status"))
+    if asked is None:
+        return set(QUEUED) if wanted.get("queues_only") else set(STATUSES)
+    return set(asked)
 
 
 def _has_one_of(t: Tables, statuses: Iterable[str]) -> ColumnElement[bool]:
