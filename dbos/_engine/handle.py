@@ -12,6 +12,7 @@ from dbos._kernel.bell import done
 from dbos._kernel.extension import installed
 from dbos._kernel.journal import refuse_in_transaction, step_op
 from dbos._kernel.model import TERMINAL
+from dbos._kernel.naming import sought
 from dbos._kernel.plan import arun, op, run
 from dbos._kernel.scope import HERE
 from dbos._kernel.statement import statement
@@ -138,6 +139,7 @@ def _here(ground: Ground) -> Here:
 async def get_result(here: Here, workflow_id: str) -> Any:
     """Wait for the workflow with this id to end and return its result, or raise its error."""
     refuse_in_transaction(here, "DBOS.getResult")
+    sought(workflow_id)
     if here.in_body:
         return await result_step(here, workflow_id)
     return (await await_ending(here, workflow_id)).unwrap()
@@ -160,6 +162,7 @@ async def retrieve_workflow(here: Here, workflow_id: str, existing_workflow: boo
     Raises DBOSNonExistentWorkflowError if there is none; with `existing_workflow=False` the handle's `get_result`
     waits for the workflow to be created instead.
     """
+    sought(workflow_id)
     if not existing_workflow:
         return Reference(here.ground, workflow_id, may_be_missing=True)
     if here.in_body:

@@ -16,6 +16,7 @@ from dbos._engine.transitions import ABANDONABLE, REQUEUE_ABANDONED
 from dbos._engine.workflow import execute_claimed
 from dbos._kernel.bell import queued
 from dbos._kernel.model import INTERNAL_QUEUE, TERMINAL
+from dbos._kernel.naming import sought
 from dbos.error import DBOSRecoveryError
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 async def recover(here: Here, runtime: Runtime, executor_ids: list[str]) -> list[str]:
     """Put the abandoned work of these executors back on its queues; the ids of all their unfinished work."""
+    for each in executor_ids:
+        sought(each, "An executor ID")
 
     def work(conn: Conn) -> tuple[list[str], set[str]]:
         whose = {"executor_ids": executor_ids, "versions": runtime.versions()}

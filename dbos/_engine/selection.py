@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, and_, or_, select, text, union_all
 from dbos._engine.attributes import attributes_text
 from dbos._kernel.clock import epoch_ms_of
 from dbos._kernel.model import DELAYED, ENQUEUED, PENDING, UNFINISHED, Words, WorkflowFilter, WorkflowStatusString
+from dbos._kernel.naming import sought
 from dbos._kernel.schema import OF_A_LISTING
 from dbos._kernel.statement import FAILED, IN_FLIGHT, has_status, one_of
 
@@ -133,6 +134,9 @@ def checked(wanted: WorkflowFilter) -> WorkflowFilter:
     unknown = sorted(set(wanted) - set(WorkflowFilter.__annotations__))
     if unknown:
         raise TypeError(f"a listing has no such condition: {', '.join(unknown)}")
+    for key in (*WORD_COLUMNS, "workflow_id_prefix"):
+        for word in words_of(wanted.get(key)) or ():  # type: ignore[arg-type]  # these keys all hold words
+            sought(word, f"{key}:")
     strange = sorted(set(words_of(wanted.get("status")) or ()) - STATUSES)
     if strange:
         raise ValueError(f"there is no status {', '.join(strange)}; there are {', '.join(sorted(STATUSES))}")

@@ -10,6 +10,7 @@ from sqlalchemy import bindparam, null, select
 from dbos._engine.attributes import attributes_of
 from dbos._kernel.journal import step_op
 from dbos._kernel.model import StepInfo, WorkflowInputs, WorkflowStatus
+from dbos._kernel.naming import sought
 from dbos._kernel.slot import Slot
 from dbos._kernel.statement import statement
 
@@ -157,4 +158,4 @@ async def find_status(here: Here, workflow_id: str) -> WorkflowStatus | None:
 @step_op("DBOS.getStatus")
 async def get_workflow_status(here: Here, workflow_id: str) -> WorkflowStatus | None:
     """Return the status of the workflow with this id, or None if there is none."""
-    return await find_status(here, workflow_id)
+    return await find_status(here, sought(workflow_id))

@@ -27,6 +27,7 @@ from dbos._faces.config import EXECUTOR_ID_VARIABLE, VERSION_VARIABLE, Config, D
 from dbos._faces.decorators import Decorators
 from dbos._faces.migration import run_dbos_database_migrations
 from dbos._faces.operations import Operations
+from dbos._faces.options import checked_user
 from dbos._faces.parts import LOOKS, SERVICES
 from dbos._faces.queue import Queue
 from dbos._faces.scheduling import Scheduling
@@ -332,7 +333,7 @@ class DBOS(Decorators, Operations, Scheduling):
     def set_authentication(authenticated_user: str | None, authenticated_roles: list[str] | None) -> None:
         """Set the user and roles of the current context, as a middleware does; see `DBOSContextEnsure`."""
         roles = None if authenticated_roles is None else tuple(authenticated_roles)
-        CALLER.set(replace(CALLER.get(), user=authenticated_user, roles=roles))
+        CALLER.set(replace(CALLER.get(), user=checked_user(authenticated_user), roles=roles))
 
 
 def _step() -> StepStatus | None:

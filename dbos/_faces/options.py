@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from dbos._engine.attributes import attributes_of, attributes_text
 from dbos._engine.queue import checked_priority, returns_existing
 from dbos._faces.ambient import present_clock
-from dbos._kernel.naming import WorkflowIDReusePolicy, checked_id, refuses_known_ids
+from dbos._kernel.naming import WorkflowIDReusePolicy, checked_id, checked_if_given, refuses_known_ids
 from dbos._kernel.scope import CALLER, OPTIONS, AssignedId, Caller, StartOptions
 from dbos._kernel.trace import installed_tracer
 from dbos.error import DBOSException, DBOSMisuseError
@@ -111,20 +111,16 @@ class SetEnqueueOptions(_Block[StartOptions]):
     ) -> None:
         super().__init__()
         self._chosen: dict[str, Any] = {
-            "deduplication_id": _checked(deduplication_id, "A deduplication ID"),
+            "deduplication_id": checked_if_given(deduplication_id, "A deduplication ID"),
             "returns_existing": returns_existing(duplication_policy, deduplication_id),
             "priority": None if priority is None else checked_priority(priority),
-            "app_version": _checked(app_version, "An application version"),
-            "queue_partition_key": _checked(queue_partition_key, "A queue partition key"),
+            "app_version": checked_if_given(app_version, "An application version"),
+            "queue_partition_key": checked_if_given(queue_partition_key, "A queue partition key"),
             "delay_until_ms": None if delay_seconds is None else _moment_after(delay_seconds),
         }
 
     def _changed(self, value: StartOptions) -> StartOptions:
         return replace(value, **self._chosen)
-
-
-def _checked(name: str | None, what: str) -> str | None:
-    return None if name is None else checked_id(name, what)
 
 
 def _moment_after(seconds: float) -> int:
@@ -170,6 +166,11 @@ class PropagateOtelContext(_Block[StartOptions]):
         return replace(value, attributes=attributes_text({**(attributes_of(value.attributes) or {}), **carrier}))
 
 
+def checked_user(user: str | None) -> str | None:
+    """The user, if it can be stored; a blank one is nobody's name, but programs use it for that."""
+    return checked_id(user, "A user") if user else user
+
+
 class DBOSContextSetAuth(_Block[Caller]):
     """Run the block on behalf of a user who has these roles."""
 
@@ -177,7 +178,7 @@ class DBOSContextSetAuth(_Block[Caller]):
 
     def __init__(self, user: str | None, roles: list[str] | None) -> None:
         super().__init__()
-        self.caller = Caller(user, None if roles is None else tuple(roles))
+        self.caller = Caller(checked_user(user), None if roles is None else tuple(roles))
 
     def _changed(self, value: Caller) -> Caller:
         return self.caller

@@ -13,7 +13,7 @@ from dbos._engine.transitions import RESUME
 from dbos._kernel.bell import DELAYS, queued, stop
 from dbos._kernel.journal import as_step, step_op
 from dbos._kernel.model import DELAYED, INTERNAL_QUEUE
-from dbos._kernel.naming import checked_id
+from dbos._kernel.naming import checked_id, sought
 from dbos._kernel.plan import op
 from dbos._kernel.scope import Here
 from dbos._kernel.statement import statement
@@ -57,13 +57,13 @@ async def cancel_workflow(here: Here, workflow_id: str, *, cancel_children: bool
     A workflow that has ended stays as it ended, and an unknown id is passed over. `cancel_children` cancels what it
     started too, and so on.
     """
-    await cancel(here, [workflow_id], cancel_children=cancel_children)
+    await cancel(here, [sought(workflow_id)], cancel_children=cancel_children)
 
 
 @step_op("DBOS.cancelWorkflow")
 async def cancel_workflows(here: Here, workflow_ids: list[str], *, cancel_children: bool = False) -> None:
     """Cancel several workflows in one transaction; see `cancel_workflow`."""
-    await cancel(here, list(workflow_ids), cancel_children=cancel_children)
+    await cancel(here, [sought(each) for each in workflow_ids], cancel_children=cancel_children)
 
 
 # -- resume ----------------------------------------------------------------------------------------------------
@@ -98,14 +98,14 @@ async def resume_workflow(here: Here, workflow_id: str, *, queue_name: str | Non
     For workflows that are cancelled or dead-lettered, and for those on a queue that should not wait any longer. One
     that has finished stays finished. Raises DBOSNonExistentWorkflowError for an unknown id.
     """
-    (reference,) = await resume(here, [workflow_id], queue_name)
+    (reference,) = await resume(here, [sought(workflow_id)], queue_name)
     return reference
 
 
 @op("DBOS.resumeWorkflow")
 async def resume_workflows(here: Here, workflow_ids: list[str], *, queue_name: str | None = None) -> list[Reference]:
     """Resume several workflows, all or (if one is unknown) none; return their handles. See `resume_workflow`."""
-    return await resume(here, list(workflow_ids), queue_name)
+    return await resume(here, [sought(each) for each in workflow_ids], queue_name)
 
 
 # -- delete ----------------------------------------------------------------------------------------------------
@@ -142,13 +142,13 @@ async def delete_workflow(here: Here, workflow_id: str, *, delete_children: bool
     `delete_children` deletes what it started too, and so on; not what it merely waited for. An unknown id is passed
     over. A workflow that is running stops at its next operation.
     """
-    await remove(here, [workflow_id], delete_children=delete_children)
+    await remove(here, [sought(workflow_id)], delete_children=delete_children)
 
 
 @step_op("DBOS.deleteWorkflow")
 async def delete_workflows(here: Here, workflow_ids: list[str], *, delete_children: bool = False) -> None:
     """Delete several workflows in one transaction; see `delete_workflow`."""
-    await remove(here, list(workflow_ids), delete_children=delete_children)
+    await remove(here, [sought(each) for each in workflow_ids], delete_children=delete_children)
 
 
 # -- delay -----------------------------------------------------------------------------------------------------
@@ -162,6 +162,7 @@ async def set_workflow_delay(
 
     A workflow that is not DELAYED stays as it is.
     """
+    sought(workflow_id)
     now = here.ground.clock.now_ms()
     if (delay_seconds is None) == (delay_until_epoch_ms is None):
         raise DBOSException("Give exactly one of delay_seconds and delay_until_epoch_ms")

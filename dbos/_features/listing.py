@@ -10,6 +10,7 @@ from dbos._engine.selection import checked, describes_none, paged, select_matchi
 from dbos._engine.status import status_columns, status_of, step_columns, step_info
 from dbos._kernel.journal import step_op
 from dbos._kernel.model import StepInfo, WorkflowFilter, WorkflowStatus
+from dbos._kernel.naming import sought
 from dbos._kernel.scope import Here
 from dbos._kernel.statement import statement
 
@@ -74,4 +75,5 @@ async def list_workflow_steps(
         query: Any = STEPS.build(conn.tables)
         return conn.run_once(paged(query, limit, offset), workflow_id=workflow_id)
 
+    sought(workflow_id)
     return [step_info(here.ground.codec, workflow_id, row) for row in await here.read(read)]

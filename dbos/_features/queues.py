@@ -21,12 +21,12 @@ from dbos._engine.queue import (
     limits_of,
 )
 from dbos._kernel.journal import refuse_in_transaction
-from dbos._kernel.naming import new_id
+from dbos._kernel.naming import new_id, sought
 from dbos._kernel.plan import op
 from dbos._kernel.scope import Here
 from dbos._kernel.service import Service
 from dbos._kernel.statement import statement
-from dbos.error import DBOSException
+from dbos.error import DBOSException, DBOSSchemaError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -233,6 +233,8 @@ async def register_queue(
     wanted.spec()
 
     def work(conn: Conn) -> QueueSettings:
+        if not has_queues(conn):
+            raise DBOSSchemaError("The database has no place for queues yet: launch the application once")
         now = here.ground.clock.now_ms()
         values = {"name": name, "partitioned": wanted.is_partitioned, "now": now, **wanted.columns()}
         if conn.run(ADD_QUEUE, queue_id=new_id(), **values):
@@ -258,7 +260,9 @@ def has_queues(conn: Conn) -> bool:
 async def retrieve_queue(here: Here, name: str) -> QueueSettings | None:
     """Return the registered queue of that name, or None."""
     refuse_in_transaction(here, "DBOS.retrieveQueue")
-    row = await here.read(lambda conn: conn.first(REGISTERED_QUEUE, name=name) if has_queues(conn) else None)
+    row = await here.read(
+        lambda conn: conn.first(REGISTERED_QUEUE, name=sought(name, "A queue name")) if has_queues(conn) else None
+    )
     return None if row is None else settings_of(row)
 
 
@@ -274,7 +278,7 @@ async def list_queues(here: Here, *, application_name: str | None = None) -> lis
 async def delete_queue(here: Here, name: str) -> None:
     """Take a queue out of the database: nobody serves it any more, and what waits on it stays. Unknown: nothing."""
     refuse_in_transaction(here, "DBOS.deleteQueue")
-    await here.tx(lambda conn: conn.run(FORGET_QUEUE, name=name), rings=[QUEUES])
+    await here.tx(lambda conn: conn.run(FORGET_QUEUE, name=name) if has_queues(conn) else None, rings=[QUEUES])
 
 
 async def change_queue(here: Here, name: str, **changes: Any) -> None:

@@ -38,7 +38,7 @@ from dbos._kernel.journal import (
     replay,
 )
 from dbos._kernel.model import INTERNAL_QUEUE, STREAM_MARKS, TERMINAL
-from dbos._kernel.naming import checked_id
+from dbos._kernel.naming import checked_id, checked_if_given, sought
 from dbos._kernel.plan import op
 from dbos._kernel.scope import Here
 from dbos._kernel.slot import NOWHERE, Slot
@@ -276,7 +276,9 @@ async def rewind_workflow(
     if cut < 1:
         raise ValueError(f"start_step must be >= 1, but is {cut}")
     queue = INTERNAL_QUEUE if queue_name is None else checked_id(queue_name, "A queue name")
-    work = Rewinding(here, workflow_id, cut, application_version, queue, queue_partition_key)
+    version = checked_if_given(application_version, "An application version")
+    key = checked_if_given(queue_partition_key, "A queue partition key")
+    work = Rewinding(here, sought(workflow_id), cut, version, queue, key)
     if here.in_body:
         await _rewind_as_step(here, work)
     else:

@@ -23,15 +23,33 @@ def checked_id(value: Any, what: str) -> str:
     """The value, if it can name something: 1 to 512 bytes of text, not blank, without control characters."""
     if not isinstance(value, str) or not value.strip():
         raise DBOSException(f"{what} must be a non-empty string, not {value!r}")
-    try:
-        size = len(value.encode())
-    except UnicodeEncodeError:
-        raise DBOSException(f"{what} {value!r} contains half a surrogate pair, which is no character") from None
+    size = len(_encoded(value, what))
     if size > MOST_BYTES:
         raise DBOSException(f"{what} {value[:40]!r}... has {size} bytes; at most {MOST_BYTES} are possible")
     if any(character < " " or character == "\x7f" for character in value):
         raise DBOSException(f"{what} {value!r} contains a control character")
     return value
+
+
+def _encoded(value: str, what: str) -> bytes:
+    try:
+        return value.encode()
+    except UnicodeEncodeError:
+        raise DBOSException(f"{what} {value!r} contains half a surrogate pair, which is no character") from None
+
+
+def sought(value: Any, what: str = "A workflow ID") -> Any:
+    """The value, if it can be looked for: what names nothing may be asked for, but not what no database could hold."""
+    if isinstance(value, str):
+        if "\0" in value:
+            raise DBOSException(f"{what} {value!r} contains a NUL character")
+        _encoded(value, what)
+    return value
+
+
+def checked_if_given(value: Any, what: str) -> str | None:
+    """The same for what may be left out."""
+    return None if value is None else checked_id(value, what)
 
 
 def refuses_known_ids(policy: Any) -> bool:
