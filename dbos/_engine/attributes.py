@@ -87,6 +87,12 @@ def copy_attributes(conn: Conn, workflow_id: str, new_id: str) -> None:
         conn.run(COPY_ROW, workflow_id=workflow_id, new_id=new_id)
 
 
+def add_attributes(conn: Conn, workflow_id: str, text: str) -> None:
+    """Note more of a workflow that is there; what is noted under other keys stays."""
+    noted = noted_attributes(conn, [workflow_id]).get(workflow_id, {})
+    set_attributes(conn, workflow_id, attributes_text({**noted, **json.loads(text)}))
+
+
 def noted_attributes(conn: Conn, workflow_ids: list[str]) -> dict[str, dict[str, Any]]:
     """What is noted of these workflows."""
     found = conn.run(ATTRIBUTES_OF, workflow_ids=workflow_ids)

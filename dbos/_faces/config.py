@@ -37,6 +37,14 @@ PATIENCE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 25_000,
 }
+# Keys whose values go to where nobody would say what they should have been.
+TYPES: dict[str, tuple[type, str]] = {
+    "dbos_system_schema": (str, "a text"),
+    "application_version": (str, "a text"),
+    "executor_id": (str, "a text"),
+    "db_engine_kwargs": (dict, "a dictionary"),
+    "system_database_engine": (Engine, "an Engine of SQLAlchemy"),
+}
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "WARN", "ERROR", "CRITICAL", "NOTSET")
 
 
@@ -63,7 +71,8 @@ class DBOSConfig(TypedDict, total=False):
     use_listen_notify: bool | None
     notification_listener_polling_interval_sec: float | None
     scheduler_polling_interval_sec: float | None
-    #: Threads for sync workflows, at most. Default: as many as there are.
+    #: Threads for sync workflows, at most. One that waits for others keeps its thread, so let there be more threads than
+    #: such workflows at once. Default: as many as there are workflows.
     max_executor_threads: int | None
     #: The version of the code, if not computed from its source.
     application_version: str | None
@@ -121,6 +130,7 @@ class Config:
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         self.given = {key: value for key, value in given.items() if value is not None}
+        _check_types(self.given)
         self.name = self._name()
         self.system_url, self.application_url = self._urls()
         self.schema: str = self.given.get("dbos_system_schema", "dbos")
@@ -208,7 +218,7 @@ class Config:
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise DBOSInitializationError(f"{key} must be a whole number of at least 1, not {value!r}")
         interval = self.given.get("notification_listener_polling_interval_sec")
-        if interval is not None and interval < 0.001:
+        if interval is not None and not (isinstance(interval, int | float) and interval >= 0.001):
             raise DBOSInitializationError("notification_listener_polling_interval_sec must be at least 0.001")
         try:
             json.dumps(self.given.get("conductor_executor_metadata"))
@@ -216,6 +226,13 @@ class Config:
             raise DBOSInitializationError(f"conductor_executor_metadata must be JSON-serializable: {error}") from None
         if self.given.get("conductor_key"):
             logging.getLogger("dbos").warning("conductor_key is not used: this runtime connects to no external service")
+
+
+def _check_types(given: Mapping[str, Any]) -> None:
+    """Refuse what would fail later, in the words of somebody else."""
+    for key, (kind, said) in TYPES.items():
+        if key in given and not isinstance(given[key], kind):
+            raise DBOSInitializationError(f"{key} must be {said}, not {type(given[key]).__name__}")
 
 
 def urls_of(system: Any, application: Any) -> tuple[URL, URL | None]:
@@ -230,14 +247,28 @@ def urls_of(system: Any, application: Any) -> tuple[URL, URL | None]:
     return application.set(database=f"{application.database}_dbos_sys"), application
 
 
-def parsed(url: Any) -> URL:
-    """A URL that this package can connect to."""
+def read_url(url: Any) -> URL:
+    """The parts of a URL."""
     try:
         made = make_url(url)
-    except (ArgumentError, AttributeError, TypeError):
+    except (ArgumentError, AttributeError, TypeError, ValueError):  # and not what it says: it may hold a password
         raise DBOSInitializationError(
             "The database URL cannot be read; it looks like sqlite:///file or postgresql://..."
         ) from None
+    if "@" in (made.host or ""):  # a part of the password, which would be looked for as a host, and shown
+        raise DBOSInitializationError("The database URL has two @: in a user name or password, write %40 for one")
+    return made
+
+
+def parsed(url: Any) -> URL:
+    """A URL that this package can connect to."""
+    made = read_url(url)
+    if made.get_backend_name() not in ("sqlite", "postgresql", "postgres"):
+        raise DBOSInitializationError(
+            f"The database {made.get_backend_name()!r} is not supported; use a sqlite:/// or postgresql:// URL."
+        )
+    if made.get_backend_name() == "sqlite" and made.host and made.database:
+        raise DBOSInitializationError("The URL of a SQLite file names no host: write sqlite:/// before the file")
     if made.drivername == "postgres" or made.get_backend_name() == "postgresql":
         if not made.database:
             raise DBOSInitializationError("Database name must be specified in the connection URL")

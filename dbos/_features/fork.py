@@ -7,18 +7,19 @@ places in queues are not inherited.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import BigInteger, Integer, Text, bindparam, case, delete, func, insert, literal, null, select, update
 
-from dbos._engine.attributes import copy_attributes
+from dbos._engine.attributes import add_attributes, copy_attributes
 from dbos._engine.copies import sign_copies
 from dbos._engine.handle import Reference, retrieve_workflow
 from dbos._kernel.bell import event_of, queued
 from dbos._kernel.journal import as_step
 from dbos._kernel.model import ENQUEUED, INTERNAL_QUEUE
-from dbos._kernel.naming import checked_id, new_id
+from dbos._kernel.naming import checked_id, checked_if_given, new_id, sought
 from dbos._kernel.plan import op
 from dbos._kernel.scope import OPTIONS, Here
 from dbos._kernel.slot import Slot
@@ -62,6 +63,7 @@ def FORK(t: Tables) -> Executable:
         "queue_name": bindparam("queue", type_=Text()),
         "queue_partition_key": bindparam("partition_key", type_=Text()),
         "application_version": bindparam("version", type_=Text()),
+        "workflow_timeout_ms": bindparam("timeout_ms", type_=BigInteger()),
         "forked_from": ORIGINAL,
         "recovery_attempts": literal(0),
         "priority": literal(0),
@@ -192,6 +194,7 @@ class Wanted(NamedTuple):
     partition_key: str | None
     children: dict[str, str] | None = None
     outputs: dict[int, Any] | None = None
+    timeout_ms: int | None = None
 
 
 def _replace_output(conn: Conn, fork_id: str, step_id: int, text: str, serialization: str) -> None:
@@ -212,26 +215,47 @@ async def fork_workflow(
     queue_partition_key: str | None = None,
     replacement_children: dict[str, str] | None = None,
     replacement_outputs: dict[int, Any] | None = None,
+    timeout_seconds: float | None = None,
 ) -> Reference:
     """Start a new workflow that keeps the recorded steps of another below `start_step` and runs the rest anew.
 
-    Its id is that of an enclosing `SetWorkflowID`, else a new one; the same fork under the same id is made once.
+    Its id is that of an enclosing `SetWorkflowID`, else a new one; the same fork under the same id is made once. What is
+    noted of the original is noted of it too, with what an enclosing `SetWorkflowAttributes` adds.
     `application_version` names the version that may run it; None: any. `replacement_children` maps children of the
     original to workflows whose results the fork takes instead, `replacement_outputs` kept steps to what they shall have
-    returned. Raises DBOSException for a step that is not kept, and DBOSNonExistentWorkflowError if there is no
-    such workflow.
+    returned. `timeout_seconds` is how long it may run, as in `SetWorkflowTimeout`; the original's is not inherited.
+    Raises DBOSException for a step that is not kept, ValueError for a timeout below 0, and DBOSNonExistentWorkflowError
+    if there is no such workflow.
     """
-    wanted = Wanted(application_version, queue_name, queue_partition_key, replacement_children, replacement_outputs)
+    wanted = Wanted(
+        application_version,
+        queue_name,
+        queue_partition_key,
+        replacement_children,
+        replacement_outputs,
+        _timeout_ms(timeout_seconds),
+    )
     return await _fork(here, workflow_id, lambda _: start_step, wanted)
+
+
+def _timeout_ms(seconds: float | None) -> int | None:
+    if not seconds:
+        return None
+    if not isinstance(seconds, int | float) or not (seconds > 0 and math.isfinite(seconds)):
+        raise ValueError(f"Invalid workflow timeout {seconds!r}: it must be a number of seconds, not negative")
+    return max(1, int(seconds * 1000))
 
 
 async def _fork(here: Here, workflow_id: str, cut_of: Callable[[Conn], int], wanted: Wanted) -> Reference:
     """Fork from the step that `cut_of` finds: in the same transaction, so that it is the fork that is recorded."""
-    assigned = OPTIONS.get().assigned
+    sought(workflow_id)
+    assigned, noted = OPTIONS.get().assigned, OPTIONS.get().attributes
     fork_id = new_id() if assigned is None or assigned.taken else assigned.workflow_id
     if assigned is not None:
         assigned.taken = True
     queue = INTERNAL_QUEUE if wanted.queue_name is None else checked_id(wanted.queue_name, "A queue name")
+    version = checked_if_given(wanted.version, "An application version")
+    key = checked_if_given(wanted.partition_key, "A queue partition key")
     rings: list[Channel] = [queued(queue)]
     codec, serializer = here.ground.codec, here.ground.codec.default
     replaced = {
@@ -247,13 +271,16 @@ async def _fork(here: Here, workflow_id: str, cut_of: Callable[[Conn], int], wan
         if not conn.run(MARK_ORIGINAL, original_id=workflow_id):
             raise DBOSNonExistentWorkflowError("fork", workflow_id)
         start_step = cut_of(conn)
-        made = conn.run(FORK, **ids, queue=queue, partition_key=wanted.partition_key, version=wanted.version, now=now)
+        place = {"queue": queue, "partition_key": key, "version": version}
+        made = conn.run(FORK, **ids, **place, timeout_ms=wanted.timeout_ms, now=now)
         if not made:
             (taken,) = conn.run(FORKED_FROM, new_id=fork_id)
             if taken.forked_from == workflow_id:
                 return  # the same fork asked for again, or the first answer was lost
             raise DBOSConflictingWorkflowError(fork_id, "A workflow of this ID exists already; a fork needs a new one")
         copy_attributes(conn, workflow_id, fork_id)
+        if noted is not None:
+            add_attributes(conn, fork_id, noted)
         if start_step > 1:
             notes = (COPY_NOTES,) if conn.tables.layout.own else ()
             for copy in (COPY_STEPS, *notes, COPY_EVENT_HISTORY, COPY_EVENTS, COPY_STREAMS):

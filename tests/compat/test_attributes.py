@@ -128,6 +128,21 @@ def test_forks_have_those_of_the_original(app: App, hand: Hand) -> None:
     assert ({"a": 1}, {"a": 2}) == (noted(fork.workflow_id), noted("w"))
 
 
+def test_forks_have_what_the_block_adds(app: App, hand: Hand, client: DBOSClient) -> None:
+    """In the transaction that makes the fork; asked for again it stays as it was made."""
+    work = define(hand)
+    app.launch()
+    with SetWorkflowID("original"), SetWorkflowAttributes({"customer": 1, "team": "a"}):
+        hand.call(work)
+
+    for team in ("b", "c"):
+        with SetWorkflowID("fork"), SetWorkflowAttributes({"team": team, "why": "x"}):
+            client.fork_workflow("original", 1)
+
+    assert {"customer": 1, "team": "b", "why": "x"} == noted("fork")
+    assert {"customer": 1, "team": "a"} == noted("original")
+
+
 @pytest.mark.parametrize("bad", [5, "text", [1], {"a": object()}, {"a": float("nan")}, {"a": "\0"}, {"a": "\ud800"}])
 def test_what_is_no_json_object_is_refused(app: App, hand: Hand, client: DBOSClient, bad: Any) -> None:
     define(hand)

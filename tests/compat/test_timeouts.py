@@ -326,6 +326,37 @@ def test_a_fork_has_no_timeout(app: App, hand: Hand) -> None:
     assert (None, None) == times(fork.workflow_id)
 
 
+def test_a_fork_may_be_given_a_timeout(app: App, hand: Hand, clock: FakeClock) -> None:
+    """It counts from when the fork is taken from its queue."""
+
+    @hand.workflow()
+    async def waits(do: Inside) -> object:
+        return await do.recv("never", 1000)
+
+    app.launch()
+    with SetWorkflowID("w"):
+        hand.start(waits)
+    hand.do("cancel_workflow", "w")
+    enqueued = hand.do("fork_workflow", "w", 1, queue_name="served-by-nobody", timeout_seconds=10)
+    assert (10_000, None) == times(enqueued.workflow_id)
+
+    with SetWorkflowID("f"):
+        fork = hand.do("fork_workflow", "w", 1, timeout_seconds=2.5)
+    eventually(lambda: "PENDING" == status_of("f"))
+    assert (2_500, clock.now_ms() + 2_500) == times("f")
+    clock.advance(2.5)
+
+    with pytest.raises(DBOSAwaitedWorkflowCancelledError):
+        fork.result()
+
+
+@pytest.mark.parametrize("timeout", [-1, float("inf"), float("nan")])
+def test_a_fork_has_no_senseless_timeout(app: App, hand: Hand, timeout: float) -> None:
+    app.launch()
+    with pytest.raises(ValueError, match="Invalid workflow timeout"):
+        hand.do("fork_workflow", "w", 1, timeout_seconds=timeout)
+
+
 def test_a_replayed_parent_waits_for_the_child_it_started(app: App, hand: Hand, clock: FakeClock, rows: Rows) -> None:
     """The child's deadline is not set anew by the replay of its start."""
 
