@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import TryNext
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 MAGICS = ("%dbos", "%%dbos")
 # As many as a menu shows. Names are those of so many newest runs.
-MOST, NEWEST, NAMES_OF = 40, 100, 300
+MOST, MOST_STEPS, NEWEST, NAMES_OF = 40, 200, 100, 300
 
 
 def complete(_: Any, event: Any) -> list[str]:
@@ -121,12 +122,17 @@ def _names(source: Source, _: str, __: list[str]) -> list[str]:
     return sorted({*defined_versions(), *map(str, recent)})
 
 
-def _steps(source: Source, _: str, words: list[str]) -> list[str]:
+def _steps(source: Source, typed: str, words: list[str]) -> list[str]:
     run = _first(words)
     if run is None:
         return []
-    found = source.steps(run)
-    return [str(each) for each in found.index.get_level_values("step")] + sorted(set(found["name"].dropna()))
+    # Without what is shown of them: a run may have ten thousand.
+    found = source.client.list_steps([source.run(run).workflow_id], longest=0)
+    numbers = (str(each.step_id) for each in found)
+    return [
+        *islice((each for each in numbers if each.startswith(typed)), MOST_STEPS),
+        *sorted({each.name for each in found}),
+    ]
 
 
 def _streams(source: Source, _: str, words: list[str]) -> list[str]:

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from dbos_notebook.masking import HIDDEN, NOTHING, Mask
+from dbos_notebook.masking import NOTHING, Mask
 from dbos_notebook.stored import cut, is_closing_mark, preview, preview_error, preview_input
+from dbos_notebook.veiling import HIDDEN
 
 if TYPE_CHECKING:
     from dbos import (

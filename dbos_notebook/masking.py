@@ -8,7 +8,6 @@ among them is hidden.
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,9 +15,9 @@ from inspect import Parameter
 from itertools import chain, repeat
 from typing import Any
 
-HIDDEN = "***"
-# Values that are nested deeper are hidden whole.
-DEEPEST = 40
+from dbos_notebook.veiling import HIDDEN, Veil
+
+WORD = re.compile(r"\w+")
 # What may stand between a name and the word that is to be hidden, as in `Authorization: Bearer abc`.
 SCHEMES = re.compile(r"(?:bearer|basic|token|digest)\s+", re.IGNORECASE)
 QUOTED = re.compile(r"[a-zA-Z]{0,2}(\\*)([\"'])")
@@ -44,7 +43,14 @@ class Mask:
 
     def hides(self, name: object) -> bool:
         """Whether a field of this name is hidden."""
-        return isinstance(name, str) and name.lower() in self.names
+        # By its type: a value may answer for itself, and raise, when it is asked what it is.
+        if issubclass(type(name), bytes):
+            name = bytes(name).decode("utf-8", "replace")  # type: ignore[call-overload]  # bytes it is
+        return issubclass(type(name), str) and str.lower(name) in self.names  # type: ignore[arg-type]  # as above
+
+    def names_in(self, text: str) -> bool:
+        """Whether a text names such a field, whatever it says of it."""
+        return any(word in self.names for word in WORD.findall(text.lower()))
 
     # -- texts -------------------------------------------------------------------------------------------------
 
@@ -55,7 +61,9 @@ class Mask:
         made, place = list[str](), 0
         while found := self._named.search(text, place):
             end = _end_of_value(text, found.end(), found.group(2))
-            made += [text[place : found.end()], HIDDEN if end > found.end() else ""]
+            value = text[found.end() : end]
+            is_hidden = not value or value.strip("'\"\\") == HIDDEN
+            made += [text[place : found.end()], value if is_hidden else HIDDEN]
             place = end
         return "".join([*made, text[place:]])
 
@@ -67,14 +75,14 @@ class Mask:
 
     def value(self, value: Any) -> Any:
         """The value with such fields hidden: itself where it has none, else a copy."""
-        return self._masked(value, DEEPEST, {}) if self.names else value
+        return Veil(self).over(value) if self.names else value
 
     def arguments(self, args: Iterable[Any], names: Sequence[str] | None) -> tuple[Any, ...]:
         """The arguments of a call by their places, masked by the names that `places` tells (None: not known)."""
         if not self.names:
             return tuple(args)
         if names is None:
-            return tuple(HIDDEN if isinstance(each, str) else self.value(each) for each in args)
+            return tuple(HIDDEN if issubclass(type(each), str) else self.value(each) for each in args)
         # More than there are names were gathered under the last.
         named = chain(names, repeat(names[-1] if names else ""))
         return tuple(HIDDEN if self.hides(name) else self.value(each) for name, each in zip(named, args, strict=False))
@@ -82,58 +90,6 @@ class Mask:
     def fields(self, held: Mapping[str, Any]) -> dict[str, Any]:
         """Named values, such as variables and arguments, masked."""
         return {name: HIDDEN if self.hides(name) else self.value(value) for name, value in held.items()}
-
-    def _masked(self, value: Any, depth: int, seen: dict[int, Any]) -> Any:
-        if isinstance(value, str):
-            return self.text(value)
-        if value is None or isinstance(value, bool | int | float | complex | bytes | type):
-            return value
-        if id(value) in seen:
-            return seen[id(value)]
-        if depth == 0:
-            return HIDDEN
-        seen[id(value)] = HIDDEN  # what holds itself is hidden there
-        made = self._copied(value, lambda inner: self._masked(inner, depth - 1, seen))
-        seen[id(value)] = made
-        return made
-
-    def _copied(self, value: Any, inner: Callable[[Any], Any]) -> Any:
-        match value:
-            case dict():
-                made = {key: HIDDEN if self.hides(key) else inner(each) for key, each in value.items()}
-                return value if _is_same(made.values(), value.values()) else made
-            case list() | tuple() | set() | frozenset():
-                return self._row(value, inner)
-        if hasattr(value, "columns") and hasattr(value, "assign"):
-            hidden = {name: HIDDEN for name in value.columns if self.hides(name)}
-            return value.assign(**hidden) if hidden else value
-        return self._object(value, inner)
-
-    def _row(self, value: Any, inner: Callable[[Any], Any]) -> Any:
-        names = getattr(value, "_fields", None) or ()
-        made = [HIDDEN if self.hides(names[place]) else inner(each) for place, each in enumerate(value)] if names else [
-            inner(each) for each in value
-        ]  # fmt: skip
-        if _is_same(made, value):
-            return value
-        if names:
-            return type(value)._make(made)
-        return next(kind(made) for kind in (list, tuple, set, frozenset) if isinstance(value, kind))
-
-    def _object(self, value: Any, inner: Callable[[Any], Any]) -> Any:
-        known = _attributes(value)
-        made = {name: HIDDEN if self.hides(name) else inner(each) for name, each in known.items()}
-        args = value.args if isinstance(value, BaseException) else ()
-        told = tuple(inner(each) for each in args)
-        if _is_same(made.values(), known.values()) and _is_same(told, args):
-            return value
-        try:
-            copy = value.__new__(type(value), *told) if args else object.__new__(type(value))
-            for name, each in made.items():
-                object.__setattr__(copy, name, each)
-        except Exception:  # noqa: BLE001 - a class may refuse to be made; better nothing is seen of it
-            return HIDDEN
-        return copy
 
 
 NOTHING = Mask()
@@ -147,30 +103,6 @@ def places(fn: Callable[..., Any] | None) -> tuple[str, ...] | None:
         return None
     by_place = {Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD, Parameter.VAR_POSITIONAL}
     return None if fn is None else tuple(each.name for each in taken if each.kind in by_place)
-
-
-def _attributes(value: Any) -> dict[str, Any]:
-    """What an object holds, without asking its code for anything."""
-    held = getattr(value, "__dict__", None)
-    if isinstance(held, dict):
-        return dict(held)
-    names = [each.name for each in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else _slots(value)
-    found = {}
-    for name in names:
-        try:
-            found[name] = object.__getattribute__(value, name)
-        except AttributeError:
-            continue
-    return found
-
-
-def _slots(value: Any) -> list[str]:
-    listed = (vars(cls).get("__slots__", ()) for cls in type(value).__mro__)
-    return [name for slots in listed for name in ([slots] if isinstance(slots, str) else slots)]
-
-
-def _is_same(made: Iterable[Any], of: Iterable[Any]) -> bool:
-    return all(one is other for one, other in zip(made, of, strict=True))
 
 
 def _end_of_value(text: str, start: int, sign: str) -> int:

@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dbos import SetWorkflowID
+from dbos import SetWorkflowAttributes, SetWorkflowID
 from dbos.error import DBOSSchemaError
 from dbos_notebook import door
 from dbos_notebook.failures import FAILED, Group, triage
-from dbos_notebook.source import NotFoundError, cut_at
+from dbos_notebook.naming import NotFoundError
+from dbos_notebook.source import cut_at
 from dbos_notebook.views import words
 from dbos_notebook.views.html import element, fitting, line, page, table
 from dbos_notebook.views.view import View
@@ -167,9 +168,14 @@ def _cuts(here: Source, ids: Sequence[str], step: int | str | None) -> dict[str,
 
 def _forked(here: Source, group: Group, workflow_id: str, cut: int, version: str | None) -> str:
     # An id that only this fork can have: who dies here and does it again makes no second one.
-    with SetWorkflowID(f"{workflow_id}-{group.fingerprint}"):
-        fork_id = here.client.fork_workflow(workflow_id, cut, application_version=version).workflow_id
-    _marked(here, fork_id, {"triage": group.fingerprint, "forked_by": door.session().executor_id})
+    fork_id = f"{workflow_id}-{group.fingerprint}"
+    by = {"triage": group.fingerprint, "forked_by": door.session().executor_id}
+    try:
+        with SetWorkflowID(fork_id), SetWorkflowAttributes(by):
+            here.client.fork_workflow(workflow_id, cut, application_version=version)
+    except DBOSSchemaError:  # of a release without attributes, and no program of ours has opened it
+        with SetWorkflowID(fork_id):
+            here.client.fork_workflow(workflow_id, cut, application_version=version)
     return fork_id
 
 

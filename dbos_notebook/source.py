@@ -26,30 +26,22 @@ from dbos.error import DBOSException
 from dbos.extension import Slot
 from dbos_notebook import frames
 from dbos_notebook.masking import NOTHING, Mask, places
+from dbos_notebook.naming import NotFoundError, named
 from dbos_notebook.origin import ORIGIN, word_for
 from dbos_notebook.signs import KERNEL, STOPPED_AT
 from dbos_notebook.stored import LONGEST_STORED, decoded, unpickled
 
 if TYPE_CHECKING:
-    from dbos import DBOSClient, StoredStep, WorkflowNote, WorkflowSchedule, WorkflowStatus
+    from dbos import DBOSClient, StoredStep, WorkflowNote, WorkflowStatus
     from dbos_notebook.failures import Triage
 
 # So many ids go into one question: databases bound the number of parameters.
 CHUNK = 5_000
-# So many workflows whose id begins with a word are looked at, the oldest first: a parent is older than its children.
-MOST_MATCHES = 200
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 # The kinds of notes that are shown of a workflow, and of its steps.
 RUN_KINDS = ["code", "error", "input", "output"]
 STEP_KINDS = ["attempts", "error", "input", "output", "printed"]
 LIMITS = ("concurrency", "worker_concurrency")
-
-
-class NotFoundError(LookupError):
-    """There is no workflow, step or schedule of that name, or several whose id begins so."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 class Source:
@@ -343,29 +335,30 @@ class Source:
 
     def trigger(self, schedule: str) -> str:
         """Start the workflow of a schedule now, and return its id."""
-        return self.client.trigger_schedule(self._schedule(schedule)["schedule_name"]).workflow_id
+        return self.client.trigger_schedule(self.schedule_named(schedule)).workflow_id
 
     def backfill(self, schedule: str, start: datetime, end: datetime) -> list[str]:
         """Start what a schedule would have started between two moments, and return the ids of all of it."""
-        name = self._schedule(schedule)["schedule_name"]
+        name = self.schedule_named(schedule)
         return [each.workflow_id for each in self.client.backfill_schedule(name, start, end)]
 
     def pause(self, schedule: str) -> None:
         """Let a schedule not fire until it is unpaused."""
-        self.client.pause_schedule(self._schedule(schedule)["schedule_name"])
+        self.client.pause_schedule(self.schedule_named(schedule))
 
     def unpause(self, schedule: str) -> None:
         """Let a paused schedule fire again, from now on."""
-        self.client.resume_schedule(self._schedule(schedule)["schedule_name"])
+        self.client.resume_schedule(self.schedule_named(schedule))
 
     # -- finding -----------------------------------------------------------------------------------------------
 
-    def _schedule(self, name: str) -> WorkflowSchedule:
+    def schedule_named(self, name: str) -> str:
+        """The name of a schedule that is there, or NotFoundError."""
         found = self.client.get_schedule(name)
         if found is None:
             names = ", ".join(each["schedule_name"] for each in self.client.list_schedules()) or "none"
             raise NotFoundError(f"there is no schedule {name!r}; there are: {names}")
-        return found
+        return found["schedule_name"]
 
     def _ids(self, workflow_ids: Iterable[str]) -> list[str]:
         return [each.workflow_id for each in self._found(workflow_ids)]
@@ -374,19 +367,8 @@ class Source:
         """The workflows of these ids or beginnings of ids, each once."""
         asked = list(dict.fromkeys(_checked(each) for each in workflow_ids))
         of = {each.workflow_id: each for each in self._listed(workflow_ids=asked)}
-        found = (of.get(each) or self._begins(each) for each in asked)
+        found = (of.get(each) or named(self._listed, each) for each in asked)
         return list({each.workflow_id: each for each in found}.values())
-
-    def _begins(self, prefix: str) -> WorkflowStatus:
-        matches = self._listed(workflow_id_prefix=prefix, limit=MOST_MATCHES) if prefix else []
-        # The ids of children begin with that of their parent: it is the parent that is meant, or none if it is gone.
-        matches = [each for each in matches if not (each.parent_workflow_id or "").startswith(prefix)]
-        if len(matches) == 1:
-            return matches[0]
-        if not matches:
-            raise NotFoundError(f"there is no workflow {prefix!r}, and none whose id begins so")
-        some = ", ".join(each.workflow_id for each in matches[:2])
-        raise NotFoundError(f"several workflows have ids that begin with {prefix!r}: {some}, ...; write more of it")
 
     def _listed(self, **filters: Any) -> list[WorkflowStatus]:
         """Workflows without their values; a long list of words is asked for in parts."""

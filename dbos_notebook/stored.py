@@ -21,6 +21,7 @@ from importlib.util import find_spec
 from typing import Any, Self
 
 from dbos_notebook.masking import NOTHING, Mask
+from dbos_notebook.veiling import HIDDEN
 
 # Longer texts are not even fetched to be shown.
 LONGEST_STORED = 8_000
@@ -35,11 +36,12 @@ class _Shortened(reprlib.Repr):
         super().__init__()
         self.maxstring = self.maxother = LONGEST_PREVIEW
 
-    def repr_instance(self, value: Any, level: int) -> str:
-        # By its parts, each as short as it may be here: a small pickle can hold a text of any length.
-        if isinstance(value, StandIn):
-            return "..." if level <= 0 else value.told(lambda part: self.repr1(part, level - 1))
-        return super().repr_instance(value, level)
+    def repr1(self, x: Any, level: int) -> str:
+        # By its parts, each as short as it may be here: a small pickle can hold a text of any length. What stands in for
+        # a deque is none, whatever its name says.
+        if isinstance(x, StandIn):
+            return "..." if level <= 0 else x.told(lambda part: self.repr1(part, level - 1))
+        return super().repr1(x, level)
 
 
 _shortened = _Shortened()
@@ -102,7 +104,9 @@ def preview_error(text: str | None, serialization: str | None, mask: Mask = NOTH
         value = json.loads(text) if serialization == PORTABLE else inert(text)
         if isinstance(value, dict):
             return cut(mask.text(f"{value.get('name') or 'Error'}: {value.get('message')}"))
-        args = mask.value(value.given[0])
+        args = value.given[0]
+        # One is the message; several are what its class takes by place, under names that nobody knows.
+        args = mask.arguments(args, None) if len(args) > 1 and not _is_known(value) else mask.value(args)
         one = args[0] if len(args) == 1 else args
         told = one if isinstance(one, str) else shortened(one)
         return cut(f"{type(value).__name__}: {told}" if args else type(value).__name__)
@@ -156,6 +160,22 @@ class StandIn:
     def __setitem__(self, key: Any, value: Any) -> None:
         self.given = (self.given[0], {**self.given[1], str(key): value})
 
+    def __call__(self, *args: Any, **kwargs: Any) -> StandIn:
+        """What it would come to: a pickle may call what another call has found."""
+        made = StandIn.__new__(type(self), *self.given[0], *args, **kwargs)
+        made.given = (made.given[0], {**self.given[1], **made.given[1]})
+        return made
+
+    def _masked_by_(self, mask: Mask, inner: Callable[[Any], Any]) -> StandIn:
+        """It without what a mask hides. What it was given by place has no names, unless everybody knows its class."""
+        args, fields = self.given
+        made = type(self).__new__(type(self))
+        made.given = (
+            tuple(map(inner, args)) if _is_known(self) else mask.arguments(args, None),
+            {name: HIDDEN if mask.hides(name) else inner(each) for name, each in fields.items()},
+        )
+        return made
+
     def __getattr__(self, name: str) -> Any:
         fields = object.__getattribute__(self, "given")[1]
         if name in fields:
@@ -181,6 +201,11 @@ class StandIn:
 
     def __repr__(self) -> str:
         return _shortened.repr(self)
+
+
+def _is_known(value: StandIn) -> bool:
+    """Whether everybody has the class: what it takes by place is no secret's name."""
+    return value.named[0].partition(".")[0] in {*sys.stdlib_module_names, "dbos"}
 
 
 class Unreadable:
@@ -224,8 +249,45 @@ class _Lenient(pickle.Unpickler):
             return _stand_in(module_name, global_name)
 
 
+class _Zone(dt.tzinfo):
+    """Stands in for a time zone: it has a name, and no rules."""
+
+    def __init__(self, told: str) -> None:
+        self._told = told
+
+    def __repr__(self) -> str:
+        return self._told
+
+    def utcoffset(self, _: dt.datetime | None) -> None:
+        return None
+
+    dst = utcoffset
+
+    def tzname(self, _: dt.datetime | None) -> str:
+        return self._told
+
+
+def _in_zone(kind: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes a moment, also in a time zone that is not made."""
+    return lambda *args: kind(*(_Zone(_zone_of(each)) if isinstance(each, StandIn) else each for each in args))
+
+
+def _zone_of(stand_in: StandIn) -> str:
+    words = [each for each in stand_in.given[0] if isinstance(each, str) and each != "_unpickle"]
+    return f"{words[0] if words else type(stand_in).__name__}"
+
+
 # They are made of what they are given and do nothing else, and their own words are better than their bytes.
-HARMLESS = {("datetime", name): getattr(dt, name) for name in ("date", "datetime", "time")}
+HARMLESS: dict[tuple[str, str], Callable[..., Any]] = {
+    ("datetime", "date"): dt.date,
+    ("datetime", "datetime"): _in_zone(dt.datetime),
+    ("datetime", "time"): _in_zone(dt.time),
+    ("datetime", "timezone"): lambda *args: dt.timezone(*(_as_span(each) for each in args)),
+}
+
+
+def _as_span(value: Any) -> Any:
+    return dt.timedelta(*value.given[0]) if isinstance(value, StandIn) else value
 
 
 class _Inert(pickle.Unpickler):

@@ -123,6 +123,13 @@ def _status(text: str) -> str:
     return text.upper()
 
 
+def _count(text: str) -> int:
+    """How many; without a number the parser says of what."""
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
+
+
 def _runs(given: argparse.Namespace, _: Variables) -> Any:
     filters = {key: value for key, value in vars(given).items() if value not in (None, False)}
     if filters.pop("all", False):
@@ -278,7 +285,7 @@ LOOKING = (
     Verb("versions", "Versions of the code and their runs.", lambda _, __: commands.versions(), (), ("%dbos versions",)),
     Verb("waiting", "Runs that wait for code.", lambda _, __: commands.waiting(), (), ("%dbos waiting",)),
     Verb("log", "The last lines of the runtime's log.", lambda given, _: commands.log(given.lines),
-         (arg("--lines", type=int, default=50, help="so many"),), ("%dbos log --lines 20",)),
+         (arg("--lines", type=_count, default=50, help="so many"),), ("%dbos log --lines 20",)),
     Verb(
         "attach",
         "Look at another database, which is only read.",
@@ -323,7 +330,7 @@ PAST = (
     Verb("check", "Which runs of a workflow fit its code as it is now; nothing is run.",
          lambda given, _: commands.check(given.workflow, given.last),
          (arg("workflow", kind="name", help="the name of a workflow"),
-          arg("--last", type=int, default=50, metavar="NUMBER", help="so many of its newest runs")),
+          arg("--last", type=_count, default=50, metavar="NUMBER", help="so many of its newest runs")),
          ("%dbos check nightly", "%dbos check nightly --last 10")),
     Verb("patch", "Which runs fit new code, the guard that lets the others fit, and going on with those that do.",
          lambda given, _: commands.patch(given.workflow, resume=given.resume),

@@ -24,6 +24,9 @@ from dbos import extension
 
 Function = Callable[..., Any]
 HASH_LENGTH = 12
+# What `functools.cache` makes of a function.
+CACHED = type(functools.lru_cache(lambda: None))
+CODE = (types.FunctionType, CACHED, type)
 
 
 class Cells:
@@ -83,7 +86,7 @@ class Cells:
 
     def is_from_here(self, thing: Any, module: str) -> bool:
         """Whether it is a function or class of that module: code that may change with the workflow's."""
-        return isinstance(thing, (types.FunctionType, type)) and getattr(thing, "__module__", None) == module
+        return isinstance(thing, CODE) and getattr(thing, "__module__", None) == module
 
 
 class Code:
@@ -104,7 +107,7 @@ class Code:
             if name in self.parts or thing is self.fn or not self._cells.is_from_here(thing, self.fn.__module__):
                 continue
             self.parts[name] = thing
-            for inner in _functions(thing):
+            for inner in functions_in(thing):
                 self._collect(inspect.unwrap(inner))
 
     @property
@@ -208,7 +211,7 @@ class _Hold:
             thing = self._names.get(name)
             if getattr(thing, "__module__", None) != fn.__module__ or name in self._globals:
                 continue
-            if isinstance(thing, type) or extension.name_of(thing) is not None:
+            if isinstance(thing, (type, CACHED)) or extension.name_of(thing) is not None:
                 self._globals[name] = thing
             elif isinstance(thing, types.FunctionType) and not _assigns_globals(thing.__code__):
                 self._globals[name] = self.copy(thing)
@@ -233,7 +236,8 @@ def _names(code: types.CodeType) -> Iterator[str]:
             yield from _names(constant)
 
 
-def _functions(thing: Any) -> list[Any]:
+def functions_in(thing: Any) -> list[Any]:
+    """A function itself, or those of a class."""
     if isinstance(thing, type):
         return [each for each in vars(thing).values() if isinstance(each, types.FunctionType)]
     return [thing]

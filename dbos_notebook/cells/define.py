@@ -12,6 +12,7 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, magics_class, no_var_expand
 
 from dbos import DBOS, Queue, WorkflowHandle, extension
+from dbos.error import DBOSException
 from dbos_notebook.cells.options import CellParser, options_of
 
 if TYPE_CHECKING:
@@ -113,9 +114,12 @@ def define(names: dict[str, Any], functions: list[str], options: argparse.Namesp
         names[name] = decorators[name](names[name])
     if options.schedule:
         made = names[workflow]
-        DBOS.apply_schedules(
-            [{"schedule_name": title, "workflow_fn": made, "schedule": options.schedule, "context": None}]
-        )
+        try:
+            DBOS.apply_schedules(
+                [{"schedule_name": title, "workflow_fn": made, "schedule": options.schedule, "context": None}]
+            )
+        except DBOSException as error:
+            raise UsageError(f"%%workflow: {error} {title} is defined, and has no new schedule.") from None
 
 
 def mend(names: dict[str, Any], before: dict[str, Any], functions: list[str]) -> None:

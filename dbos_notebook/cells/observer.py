@@ -28,6 +28,7 @@ from dbos_notebook.cells.announcer import Announcer
 from dbos_notebook.cells.capture import Printed
 from dbos_notebook.cells.code import Cells, Code, hashed, held
 from dbos_notebook.signs import STOPPED_AT
+from dbos_notebook.views import words
 from dbos_notebook.views.values import preview
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ class RunObserver(Observer):
 
         threading.Thread(target=stop, name="dbos-notebook-stop", daemon=True).start()
         if is_done.wait(STOP_SECONDS):
-            short = self._run.workflow_id[:8]
+            short = words.short(self._run.workflow_id)
             self._stopped.append(
                 f"{self._run.name} {short} was stopped{at} and is CANCELLED. %dbos resume {short} lets it go on."
             )

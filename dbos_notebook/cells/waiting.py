@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dbos import extension
+from dbos_notebook.views.words import short
 
 if TYPE_CHECKING:
     from dbos import DBOSClient
@@ -33,7 +34,7 @@ class Waiting:
         return self.name in extension.defined_versions()
 
     def __str__(self) -> str:
-        some = ", ".join(each[:8] for each in self.ids[:MOST_NAMED])
+        some = ", ".join(short(each) for each in self.ids[:MOST_NAMED])
         more = len(self.ids) - MOST_NAMED
         return f"{self.name} {some}" + (f" and {more} more" if more > 0 else "")
 
@@ -59,7 +60,7 @@ def on_load(groups: list[Waiting]) -> str:
 
 def on_change(group: Waiting) -> str:
     """What to say when the workflow of these runs is defined, but not as they began."""
-    first = group.ids[0][:8]
+    first = short(group.ids[0])
     return (
         f"{group.name} is defined with other code than these runs began with: {group}. They wait. "
         f"%dbos resume {first} --new-code | %dbos fork {first} | %dbos cancel {first} | or leave them."

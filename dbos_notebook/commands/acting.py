@@ -158,6 +158,7 @@ def backfill(
     begin, stop = moment_of(start), moment_of(end)
     if begin >= stop:
         raise ValueError("the end of a backfill comes after its start")
+    here.schedule_named(schedule)
     if not yes:
         span = f"{begin.isoformat(sep=' ', timespec='minutes')} and {stop.isoformat(sep=' ', timespec='minutes')}"
         words_ = f"Nothing was done. This would start every run that {schedule} would have started between {span}."

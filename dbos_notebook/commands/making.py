@@ -102,8 +102,12 @@ def import_run(
     `new_ids` makes copies. What had not ended comes as CANCELLED, or with `resume` goes on here. What it holds is decoded
     only when somebody asks for a value: then pickled values of strangers can run code.
     """
-    here = at or door.source()
-    made = here.client.import_workflows(_path(file), new_ids=new_ids, resume=resume)
+    here, path = at or door.source(), _path(file)
+    if not path.is_file():
+        raise ExportError(f"there is no file {file}; %dbos export run RUN FILE writes one")
+    made = here.client.import_workflows(path, new_ids=new_ids, resume=resume)
+    if not made:
+        print("Nothing was imported: all of its runs are here already. --new-ids (new_ids=True) makes copies.")  # noqa: T201 - it belongs to the cell
     return here.runs(workflow_ids=made)
 
 

@@ -20,6 +20,7 @@ from IPython.core.error import UsageError
 
 from dbos import DBOS, extension
 from dbos_notebook.cells.code import Cells, Code, hashed, normalised
+from dbos_notebook.durable.around import names_around
 from dbos_notebook.durable.reading import LAST, Reading
 from dbos_notebook.durable.shown import Bundle, bundle_of, kept, kept_one, watched
 from dbos_notebook.durable.values import CannotBeKeptError, fingerprint, kept_all
@@ -127,6 +128,16 @@ class CellStore:
                 value = self._input(cell, name, names[name])
                 # What nobody can tell from another is no input that could be recorded: a connection, a file.
                 if isinstance(value, Reference) or fingerprint(value) is not None or name in cell.needs:
+                    found[name] = value
+        return found
+
+    def around(self, cell: StepCell, cells: Cells, fn: Callable[..., Any], names: Mapping[str, Any]) -> Values:
+        """Other data by name that what the cell calls reads: as inputs are, but nothing that the cell is given."""
+        found: Values = {}
+        for name in names_around(cells, Code(cells, fn).parts):
+            if name not in cell.inputs and (name in self.given or has_data(names, name)) and name in names:
+                value = self._input(cell, name, names[name])
+                if isinstance(value, Reference) or fingerprint(value) is not None:
                     found[name] = value
         return found
 

@@ -52,7 +52,9 @@ class CellRun:
         if durable.is_in_workflow():
             self._in_workflow()
             return
-        self.parts = durable.made_of(known_cells(), cell, self.names[cell.function_name], self.inputs)
+        self.parts = durable.made_of(
+            known_cells(), cell, self.names[cell.function_name], {**self.around, **self.inputs}
+        )
         attempts = self._attempts()
         done = next((each for each in attempts if each.status == WorkflowStatusString.SUCCESS.value), None)
         if done is not None and not self.again:
@@ -80,6 +82,7 @@ class CellRun:
         self.title = f"{durable.notebook_name(self.names)}.{cell.name}"
         self._execute(durable.workflow_source(cell, self.inputs))
         self.code = durable.made_of(known_cells(), cell, self.names[name], {})
+        self.around = store().around(cell, known_cells(), self.names[name], self.names)
         most = door.settings().most_megabytes
         self.names[name] = durable.as_step(store(), cell, self.names[name], self.code, most)
         self.names[f"{name}_alone"] = DBOS.workflow(name=self.title)(self.names[f"{name}_alone"])

@@ -8,13 +8,10 @@ so it is said before what is called, and nothing is where only the record is ask
 
 from __future__ import annotations
 
-import asyncio
 import linecache
-import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,7 +19,8 @@ from dbos import extension
 from dbos.error import DBOSException, DBOSMaxStepRetriesExceeded
 from dbos_notebook.frames import tries_of
 from dbos_notebook.masking import NOTHING, Mask
-from dbos_notebook.replay.travel import Moment, moment, shown_values
+from dbos_notebook.replay.travel import Moment, moment, own_frames, shown_values
+from dbos_notebook.replay.veiled import veiled_error
 from dbos_notebook.views import errors, words
 from dbos_notebook.views.html import element, facts, fitting, fold, line, page, pre, table
 from dbos_notebook.views.view import Shown, View
@@ -34,9 +32,6 @@ if TYPE_CHECKING:
 NAME_LIMIT, MESSAGE_LIMIT = 80, 600
 RECORD_ALONE = "only what is recorded was asked for"
 FAILED, RETRIED = "ERROR", DBOSMaxStepRetriesExceeded.__name__
-OURS = f"{Path(__file__).parents[1]}{os.sep}"
-# Through these the user's code is called; further in they are part of what it does.
-AROUND = f"{Path(asyncio.__file__).parent}{os.sep}"
 
 
 class Failure(NamedTuple):
@@ -63,7 +58,7 @@ class PostMortem(Shown):
     obstacle: str
     #: The moment before the step, where it was a step.
     moment: Moment | None
-    #: What nobody is shown, but for whoever opens the frames with %debug: these are as they are.
+    #: What nobody is shown, also not in the frames that %debug opens.
     mask: Mask = NOTHING
     #: The variables of the frames when it failed, where %dbos config keep_locals=True kept them.
     recorded_locals: str = ""
@@ -79,13 +74,13 @@ class PostMortem(Shown):
     @property
     def locals(self) -> dict[str, Any]:
         """The variables of the function that raised."""
-        frames = list(_frames(None if self.error is None else self.error.__traceback__))
+        frames = list(own_frames(None if self.error is None else self.error.__traceback__))
         return self.mask.fields(frames[-1].tb_frame.f_locals) if frames else {}
 
     @property
     def view(self) -> View:
         told, where, here = errors.told(self.recorded), self._where(), self._here()
-        rows = shown_values(self.locals)
+        rows = shown_values(self.locals, self.mask)
         place = self._place()
         parts = [
             errors.error_markup(self.recorded, where),
@@ -118,11 +113,11 @@ class PostMortem(Shown):
         return f"here it fails otherwise: {line(self.mask.text(f'{type(self.error).__name__}: {self.error}'), MESSAGE_LIMIT)}"
 
     def _place(self) -> str:
-        frames = list(_frames(None if self.error is None else self.error.__traceback__))
+        frames = list(own_frames(None if self.error is None else self.error.__traceback__))
         if not frames:
             return ""
         code, number = frames[-1].tb_frame.f_code, frames[-1].tb_lineno
-        written = line(linecache.getline(code.co_filename, number).strip(), NAME_LIMIT)
+        written = line(self.mask.text(linecache.getline(code.co_filename, number).strip()), NAME_LIMIT)
         return f"{code.co_qualname}, line {number}" + (f": {written}" if written else "")
 
     def _next(self) -> str:
@@ -154,6 +149,8 @@ def debug(source: Source, workflow_id: str, *, call: bool = True, say: Callable[
                 error = raised_by(then.call)
     except DBOSException as why:
         obstacle = str(why)
+    if error is not None and source.mask:
+        error = veiled_error(error, source.mask, own_frames)
     if error is not None and own_traceback(error.__traceback__) is not None:
         keep_for_debug(error)
     recorded, attempts, kept = _recorded(source, failure)
@@ -224,7 +221,7 @@ def _recorded(source: Source, failure: Failure) -> tuple[str, int, str]:
 
 
 def _call_in_words(then: Moment) -> str:
-    given = ", ".join(f"{name}={value}" for name, value in shown_values(then.arguments))
+    given = ", ".join(f"{name}={value}" for name, value in shown_values(then.arguments, then.mask))
     return line(f"{then.name}({given})", MESSAGE_LIMIT)
 
 
@@ -233,7 +230,7 @@ def raised_by(act: Callable[[], Any]) -> Exception | None:
     try:
         act()
     except DBOSException as error:
-        if not list(_frames(error.__traceback__)):
+        if not list(own_frames(error.__traceback__)):
             raise  # ours: it could not be called
         return error
     except Exception as error:  # noqa: BLE001 - it is what we are after
@@ -252,19 +249,6 @@ def keep_for_debug(error: BaseException) -> None:
 def own_traceback(traceback: TracebackType | None) -> TracebackType | None:
     """The traceback without the frames of the runtime, the notebook, and what they call the user's code through."""
     made: TracebackType | None = None
-    for each in reversed(list(_frames(traceback))):
+    for each in reversed(list(own_frames(traceback))):
         made = TracebackType(made, each.tb_frame, each.tb_lasti, each.tb_lineno)
     return made
-
-
-def _frames(traceback: TracebackType | None) -> Iterator[TracebackType]:
-    is_inside = False
-    while traceback is not None:
-        file = traceback.tb_frame.f_code.co_filename
-        is_user = (
-            not extension.is_ours(file) and not file.startswith(OURS) and (is_inside or not file.startswith(AROUND))
-        )
-        if is_user:
-            is_inside = True
-            yield traceback
-        traceback = traceback.tb_next

@@ -156,6 +156,8 @@ class _Steps:
         kept = self._ends.get((step.step_id, "output")) or stored.preview(
             step.output, step.serialization, self._source.mask
         )
+        if kept is None and step.child_workflow_id is not None:  # the step that started it has no value
+            return f"child {words.short(step.child_workflow_id)}"
         return kept or "a value too long to be shown"
 
 

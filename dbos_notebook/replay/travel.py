@@ -6,15 +6,20 @@ values are previews, made here.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 import linecache
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from dbos import extension
 from dbos_notebook.masking import NOTHING, Mask, places
+from dbos_notebook.replay.veiled import veiled_error, veiled_prints
 from dbos_notebook.views import words
 from dbos_notebook.views.html import element, facts, fitting, fold, line, page, pre, table
 from dbos_notebook.views.values import preview
@@ -27,6 +32,9 @@ if TYPE_CHECKING:
 VALUE_LIMIT, NAME_LIMIT = 200, 80
 MOST_VARIABLES = 60
 MARK = "> "
+OURS = f"{Path(__file__).parents[1]}{os.sep}"
+# Through these the user's code is called; further in they are part of what it does.
+AROUND = f"{Path(asyncio.__file__).parent}{os.sep}"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -36,7 +44,7 @@ class Moment(Shown):
     stop: Stop
     #: The source of the workflow's function as the run ran it, the line of the call marked.
     source: str
-    #: What nobody is shown of the values; the step's function is called on them as they were.
+    #: What nobody is shown of the values. The step's function is called on them as they were.
     mask: Mask = NOTHING
 
     @property
@@ -79,14 +87,21 @@ class Moment(Shown):
 
     def call(self) -> Any:
         """Run the step's function here on what it was given then. Nothing is recorded, and it cannot write."""
-        return self.stop.call()
+        if not self.mask:
+            return self.stop.call()
+        try:
+            with veiled_prints(self.mask):
+                return self.mask.value(self.stop.call())
+        except Exception as error:  # noqa: BLE001 - it is raised below, veiled
+            veiled = veiled_error(error, self.mask, own_frames)
+        raise veiled
 
     @property
     def view(self) -> View:
         where = f"before step {self.step} {line(self.name, NAME_LIMIT)}"
         head = f"{line(self.stop.workflow, NAME_LIMIT)}  {words.short(self.workflow_id)}  {where}"
         state = "recorded" if self.stop.recorded is not None else "not run yet"
-        rows = [(kind, name, shown) for kind, held in self._held() for name, shown in shown_values(held)]
+        rows = [(kind, *each) for kind, held in self._held() for each in shown_values(held, self.mask)]
         lines = [f"{head} ({state})", *(f"  {kind:<8}  {name} = {shown}" for kind, name, shown in rows)]
         marked = next((each for each in self.source.splitlines() if each.startswith(MARK)), "")
         parts = [
@@ -108,9 +123,10 @@ def moment(source: Source, workflow_id: str, step: int | str | None = None) -> M
     return Moment(stop, _source(source, stop), source.mask)
 
 
-def shown_values(held: Mapping[str, Any]) -> list[tuple[str, str]]:
+def shown_values(held: Mapping[str, Any], mask: Mask = NOTHING) -> list[tuple[str, str]]:
     """The names and previews of variables, as many as one looks through."""
-    rows = [(line(name, NAME_LIMIT), line(preview(value), VALUE_LIMIT)) for name, value in held.items()]
+    # What is in an object that cannot be looked into is in its own words.
+    rows = [(line(name, NAME_LIMIT), line(mask.text(preview(value)), VALUE_LIMIT)) for name, value in held.items()]
     more = len(rows) - MOST_VARIABLES
     return rows if more <= 0 else [*rows[:MOST_VARIABLES], ("...", f"{more} more")]
 
@@ -126,6 +142,20 @@ def named(fn: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str
             bound.apply_defaults()
             return dict(bound.arguments)
     return {**{f"arg{number}": value for number, value in enumerate(args, 1)}, **kwargs}
+
+
+def own_frames(traceback: TracebackType | None) -> Iterator[TracebackType]:
+    """The frames of the user's code: without those of the runtime, the notebook, and what they call it through."""
+    is_inside = False
+    while traceback is not None:
+        file = traceback.tb_frame.f_code.co_filename
+        is_user = (
+            not extension.is_ours(file) and not file.startswith(OURS) and (is_inside or not file.startswith(AROUND))
+        )
+        if is_user:
+            is_inside = True
+            yield traceback
+        traceback = traceback.tb_next
 
 
 # -- source --------------------------------------------------------------------------------------------------------

@@ -5,10 +5,15 @@ Frames hold UTC; here, and only here, a time is turned to the reader's zone.
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 from typing import Any
 
 SHORT_ID = 8
+UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+# Ids of people's own making say something; longer ones lose their middle.
+LONGEST_ID, FIRST, LAST = 32, 20, 10
+LEFT_OUT = "…"
 
 
 def is_missing(value: Any) -> bool:
@@ -75,8 +80,16 @@ def duration(seconds: float | None) -> str:
 
 
 def short(workflow_id: str) -> str:
-    """The beginning of an id: enough to name it to a command."""
-    return workflow_id if len(workflow_id) <= SHORT_ID + 4 else workflow_id[:SHORT_ID]
+    """An id in short: enough to name it to a command, and never another one.
+
+    The ids of children begin with that of their parent, so of these the end is told too.
+    """
+    if UUID.match(workflow_id):
+        start, end = workflow_id[:SHORT_ID], workflow_id[36:]
+        return f"{start}{LEFT_OUT}{end}" if end else start
+    if len(workflow_id) <= LONGEST_ID:
+        return workflow_id
+    return f"{workflow_id[:FIRST]}{LEFT_OUT}{workflow_id[-LAST:]}"
 
 
 def count(amount: int, noun: str) -> str:

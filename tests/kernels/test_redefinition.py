@@ -181,6 +181,10 @@ def test_a_workflow_cell_without_functions_says_so(notebook: Kernel) -> None:
     assert "UsageError" in cell.text + cell.stderr + (cell.error or "")
     assert "no function" in cell.text + cell.stderr + cell.traceback
     assert "--retries" in notebook.run("%%workflow --help\n1").stdout
+    wrong = notebook.attempt("%%workflow --schedule often\ndef other():\n    return 1")
+    assert "'often' is no cron expression" in wrong.stderr
+    assert "other is defined, and has no new schedule" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
 
 
 OLD = """
@@ -238,3 +242,16 @@ def test_a_mask_knows_arguments_by_the_code_that_ran(notebook: Kernel) -> None:
     told = notebook.run("from dbos_notebook import door\ndoor.source().arguments('paid')['args']").result
 
     assert "('***', 'three')" == told
+
+
+def test_a_cached_helper_is_part_of_the_version(notebook: Kernel) -> None:
+    helper = "import functools\n@functools.lru_cache(maxsize=None)\ndef helper(x):\n    return x + {}"
+    notebook.run(helper.format(1))
+    notebook.run("@DBOS.workflow()\ndef work(x):\n    return helper(x)")
+    notebook.run("work(1)")
+    notebook.run(helper.format(2))
+    notebook.run("work(1)")
+
+    versions = notebook.run("runs = %dbos runs --name work\nprint(*runs['version'])").stdout.split()
+
+    assert 2 == len(set(versions))

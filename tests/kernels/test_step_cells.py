@@ -68,6 +68,23 @@ def test_a_cell_is_stale_when_what_it_is_made_of_has_changed(
     assert ran(tmp_path).count("model") == 2
 
 
+def test_what_its_functions_read_past_it_counts_too(notebook: Kernel, tmp_path: Path) -> None:
+    scaled = "import functools\n@functools.cache\ndef scaled(x):\n    return inner(x)"
+    inner = "def inner(x):\n    calls.append(x)\n    return x * config['factor']"
+    cell = "%%step made\nnote('made')\nmade = scaled(2)"
+    run_all(notebook, HELP, "config, calls = {'factor': 3}, []", inner, scaled, cell)
+    assert "from" in notebook.run(cell).stdout, "what a function changes is its own memory"
+
+    notebook.restart()
+    run_all(notebook, LOAD, HELP, "config, calls = {'factor': 4}, []", inner, scaled)
+
+    assert "made: stale, `config` changed, so it runs" == notebook.run(cell).stdout.strip()
+    assert "8" == notebook.run("made").result
+    notebook.run(scaled.replace("inner(x)", "-inner(x)"))
+    assert "made: stale, `scaled` changed, so it runs" == notebook.run(cell).stdout.strip()
+    assert "-8" == notebook.run("made").result
+
+
 def test_comments_and_spaces_change_nothing(begun: Kernel, tmp_path: Path) -> None:
     assert "from" in begun.run(RAW.replace("raw = [", "# all of them\nraw  = [")).stdout
     assert ran(tmp_path) == ["raw", "model"]

@@ -11,7 +11,8 @@ import pytest
 from dbos import DBOS, DBOSClient, SetWorkflowID
 from dbos_notebook import session
 from dbos_notebook.accessor import NotConfirmedError
-from dbos_notebook.source import NotFoundError, Source
+from dbos_notebook.naming import NotFoundError
+from dbos_notebook.source import Source
 from tests.conftest import App
 
 

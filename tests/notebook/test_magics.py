@@ -120,6 +120,10 @@ def test_the_beginning_of_an_id_names_a_run(runs: InteractiveShell) -> None:
         ("fork 7f3a --from nowhere", "has no step 'nowhere'"),
         ("send 7f3a yes", "'yes' is no variable of this notebook, no Python literal and no JSON"),
         ("pause nowhere", "there is no schedule 'nowhere'"),
+        ("backfill nowhere 2d", "there is no schedule 'nowhere'"),
+        ("check nightly --last 0", "argument --last: '0' is no number from 1 on"),
+        ("log --lines -1", "argument --lines: '-1' is no number from 1 on"),
+        ("import nowhere.jsonl", "there is no file nowhere.jsonl"),
         ("backfill nightly 1h 2h --yes", "the end of a backfill comes after its start"),
         ("config colour=1", "there is no setting 'colour'; there are keep_locals, limit, live"),
         ("config limit=none", "limit"),
@@ -344,3 +348,13 @@ def test_everything_is_taken_back(shell: InteractiveShell) -> None:  # noqa: F81
         len(fresh.configurables),
     )
     assert before == after
+
+
+def test_what_is_here_already_is_not_imported_again(
+    runs: InteractiveShell, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "night.jsonl"
+    line(runs, f"export run 7f3a {file}")
+
+    assert 0 == len(line(runs, f"import {file}"))
+    assert "all of its runs are here already" in capsys.readouterr().out

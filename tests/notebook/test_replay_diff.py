@@ -213,3 +213,20 @@ class Raises:
 )
 def test_differences_of_values(one: Any, other: Any, expected: str) -> None:
     assert expected == told_difference(one, other)
+
+
+def test_a_child_that_only_one_has_is_named(shell: InteractiveShell) -> None:  # noqa: F811 - the fixture
+    @DBOS.workflow(name="child")
+    def child() -> None: ...
+
+    @DBOS.workflow(name="parent")
+    def parent(number: int) -> None:
+        for _ in range(number):
+            DBOS.start_workflow(child).get_result()
+
+    door.session().launch()
+    for number, name in enumerate("ab"):
+        with SetWorkflowID(name):
+            parent(number)
+
+    assert ["child b-1", "None"] == list(commands.diff("a", "b").frame["detail"])

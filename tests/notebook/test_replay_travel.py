@@ -114,7 +114,7 @@ def test_entering_puts_the_variables_into_the_notebook(ran: list[str], shell: In
 
     assert [1, 2] == shell.user_ns["kept"] == shell.user_ns["rows"]
     assert (3, "monday") == (shell.user_ns["depth"], shell.user_ns["day"])
-    assert "As before step 2 score of nightly 7f3a90c1: " in told
+    assert "As before step 2 score of nightly 7f3a90c1-4be2: " in told
     assert "These were yours and are replaced: day" in told
 
 

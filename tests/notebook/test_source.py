@@ -13,7 +13,9 @@ import pytest
 from dbos import DBOS, DBOSClient, Queue, SetWorkflowAttributes, SetWorkflowID
 from dbos.error import DBOSException
 from dbos_notebook import frames
-from dbos_notebook.source import NotFoundError, Source, span_of
+from dbos_notebook.naming import NotFoundError
+from dbos_notebook.source import Source, span_of
+from dbos_notebook.views import words
 from tests.compat.rows import Rows
 from tests.conftest import App
 
@@ -375,6 +377,25 @@ def test_the_beginning_of_an_id_is_enough(source: Source, rows: Rows) -> None:
             source.run(unclear)
     with pytest.raises(TypeError, match="is a text, not 3"):
         source.run(3)  # type: ignore[arg-type]
+
+
+def test_an_id_in_short_is_enough(source: Source, rows: Rows) -> None:
+    """What views tell of a run names it to a command, also where its id begins with that of another."""
+    parent, other = "3f2a8a51-5a0e-4d39-9d2c-1f6f3f7d0c11", "report-of-the-night-2026-11-22-europe"
+    ids = [parent, f"{parent}-2", f"{parent}-2-2", f"{parent}-12", other, f"{other}-1"]
+    for each in ids:
+        above = each.rpartition("-")[0]
+        rows.add(each, "any", status="SUCCESS", parent_workflow_id=above if above in ids else None)
+    rows.add(f"{parent}-5e1f", "any", status="SUCCESS", forked_from=parent)
+
+    short = [words.short(each) for each in ids]
+
+    assert ids == [source.run(each).workflow_id for each in short]
+    assert ["3f2a8a51", "3f2a8a51…-2", "3f2a8a51…-2-2", "3f2a8a51…-12"] == short[:4]
+    assert parent == source.run("3f2a").workflow_id
+    assert "nightly-2026-11-22" == words.short("nightly-2026-11-22")
+    with pytest.raises(NotFoundError):
+        source.run("3f2a8a51…-9")
 
 
 def test_one_of_many_that_is_missing_stops_the_action(failed: str, source: Source) -> None:

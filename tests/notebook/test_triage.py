@@ -19,8 +19,9 @@ from dbos_notebook.explore.state import Entered
 from dbos_notebook.failures import Triage
 from dbos_notebook.fingerprints import cause_of, kind_and_message, normalised
 from dbos_notebook.frames import TRIAGE
+from dbos_notebook.naming import NotFoundError
 from dbos_notebook.repair import NotConfirmedError
-from dbos_notebook.source import NotFoundError, Source
+from dbos_notebook.source import Source
 from dbos_notebook.verbs import verb_of
 from tests.compat.rows import Rows
 from tests.conftest import App

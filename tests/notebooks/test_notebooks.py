@@ -74,6 +74,6 @@ def test_the_crash_lab_with_the_crash(kernel: Kernel, tmp_path: Path) -> None:
     told = "".join(kernel.run(cell.source).text for cell in cells[:deadly])
     rest = [kernel.run(cell.source) for cell in cells[deadly + 1 :]]
 
-    assert "waits for code: nightly crash-la" in told
+    assert "waits for code: nightly crash-lab. " in told
     assert "'published 2.0'" == rest[0].result
     assert ["extract", "fit", "fit", "publish"] == rest[-1].stdout.split()

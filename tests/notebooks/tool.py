@@ -26,7 +26,11 @@ def read(notebook: Path) -> Any:
 def execute(loaded: Any, folder: Path) -> Any:
     """Run all cells in a kernel of its own, in that folder; the first error is raised."""
     NotebookClient(
-        loaded, timeout=60, store_widget_state=False, coalesce_streams=True, resources={"metadata": {"path": str(folder)}}
+        loaded,
+        timeout=60,
+        store_widget_state=False,
+        coalesce_streams=True,
+        resources={"metadata": {"path": str(folder)}},
     ).execute()
     return loaded
 
