@@ -43,6 +43,9 @@ class Broker:
             "bootstrap.servers": self.address,
             "log_level": 0,
             "topic.metadata.refresh.interval.ms": 100,
+            # This broker waits as long as a session lasts before a group whose member joined anew goes on.
+            "session.timeout.ms": 6_000,
+            "heartbeat.interval.ms": 500,
         }
         return made if group is None else {**made, "group.id": group}
 
