@@ -32,8 +32,8 @@ logger = logging.getLogger("dbos")
 
 TOKEN_VARIABLE = "DBOS_ADMIN_TOKEN"  # noqa: S105 - the name of a variable
 DEFAULT_PORT, DEFAULT_HOST = 3001, "127.0.0.1"
-# So many requests are served at once, and so many more wait for that; the rest is turned away.
-MOST_THREADS, MOST_CONNECTIONS = 16, 128
+# So many connections are listened to at once, the rest is turned away; so many of their requests ask the database at once.
+MOST_CONNECTIONS, MOST_TURNS = 128, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,9 @@ class AdminServer(Service):
         super().__init__(runtime.bell, runtime.clock)
         self.runtime, self.settings = runtime, settings
         self._listening: socket.socket | None = None
-        self._pool = Pool("dbos-admin", MOST_THREADS)
+        # A thread for each, or a few that send nothing would keep all others from being heard.
+        self._pool = Pool("dbos-admin", MOST_CONNECTIONS)
+        self._turns = threading.BoundedSemaphore(MOST_TURNS)
         self._connections: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._waker: socket.socket | None = None
@@ -174,7 +176,7 @@ class AdminServer(Service):
 
     def _attend(self, serve: Any, connection: socket.socket, guard: Guard) -> None:
         try:
-            serve(connection, guard, self.runtime)
+            serve(connection, guard, self.runtime, self._turns)
         finally:
             with self._lock:
                 self._connections.discard(connection)

@@ -63,8 +63,8 @@ SHOWN = {
     "DelayUntilEpochMS": "delay_until_epoch_ms",
 }
 VALUES = {"Input": "input", "Output": "output", "Error": "error"}
-# The longest stored text that is shown as it is, and the longest page.
-LONGEST_TEXT, LONGEST_PAGE, USUAL_PAGE = 100_000, 10_000, 1_000
+# The longest stored text that is shown as it is, and the longest list that nobody asked to be longer.
+LONGEST_TEXT, USUAL_PAGE = 100_000, 1_000
 LARGEST = 2**63 - 1
 
 
@@ -129,7 +129,7 @@ def _get(asked: Asked) -> dict[str, str | None]:
     loads = {key: asked.query.get(key, False) for key in ("load_input", "load_output")}
     found = run(listing.list_workflows.plan(here, workflow_ids=[workflow_id], **loads))
     if not found:
-        raise Refusal(404, f"There is no workflow {workflow_id!r}")
+        raise Refusal(404, "")
     shown = _shown(found[0])
     for stored in run(inspection.list_values.plan(here, [workflow_id], longest=LONGEST_TEXT)):
         for key, name in VALUES.items():
@@ -246,7 +246,7 @@ _COMMON: dict[str, Any] = {
     "forked_from": WORDS,
     "parent_workflow_id": WORDS,
     "workflow_name": WORDS,
-    "limit": {"type": ["integer", "null"], "minimum": 1, "maximum": LONGEST_PAGE, "default": USUAL_PAGE},
+    "limit": {"type": ["integer", "null"], "minimum": 1, "maximum": LARGEST, "default": USUAL_PAGE},
     "offset": {"type": ["integer", "null"], "minimum": 0, "maximum": LARGEST},
     "sort_desc": FLAG,
     "load_input": FLAG,
@@ -276,6 +276,7 @@ ENDPOINTS = (
         path="/dbos-healthz",
         summary="Say that the process lives",
         answer=_healthy,
+        is_instant=True,
         result=TEXT,
         media_type="text/plain",
     ),
@@ -284,6 +285,7 @@ ENDPOINTS = (
         path="/deactivate",
         summary="Fire no schedules of the code any more; work and queues go on",
         answer=_deactivate,
+        is_instant=True,
         result=TEXT,
         media_type="text/plain",
         changes=True,
@@ -293,10 +295,17 @@ ENDPOINTS = (
         path="/dbos-workflow-queues-metadata",
         summary="List the queues that this process knows, with their limits",
         answer=_queues_metadata,
+        is_instant=True,
         result=array(QUEUE),
     ),
     Endpoint(
-        method="GET", path=BY_ID, summary="Show a workflow", answer=_get, query=LOADS, result=WORKFLOW, refusals=(404,)
+        method="GET",
+        path=BY_ID,
+        summary="Show a workflow",
+        answer=_get,
+        query=LOADS,
+        result=WORKFLOW,
+        silent_refusals=(404,),
     ),
     Endpoint(
         method="GET",
@@ -377,6 +386,7 @@ ENDPOINTS = (
             new_workflow_id={"type": ["string", "null"], "minLength": 1, "maxLength": 512},
             application_version=MAYBE,
         ),
+        unreadable_status=500,  # as the API has it
         result=MADE,
         refusals=(404, 409),
     ),

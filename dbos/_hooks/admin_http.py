@@ -1,6 +1,6 @@
 """One connection to the admin server: read a request, have it done, write the answer, close.
 
-Whatever comes, the client gets an answer in JSON. A request must have arrived as a whole within a few seconds and a
+Whatever comes, the client gets an answer, and but for few in JSON. A request must have arrived as a whole within a few seconds and a
 body has a limit, so that nobody holds a thread by sending slowly or much; one connection is one request.
 """
 
@@ -11,6 +11,8 @@ import json
 import logging
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote_to_bytes, urlsplit
@@ -25,12 +27,14 @@ from dbos.error import (
 )
 
 if TYPE_CHECKING:
+    from threading import Semaphore
+
     from dbos._engine.runtime import Runtime
     from dbos._hooks.admin_guard import Guard
 
 logger = logging.getLogger("dbos")
 
-REQUEST_SECONDS, ANSWER_SECONDS, FAREWELL_SECONDS = 10.0, 30.0, 1.0
+REQUEST_SECONDS, TURN_SECONDS, ANSWER_SECONDS, FAREWELL_SECONDS = 10.0, 10.0, 30.0, 1.0
 LONGEST_BODY, LONGEST_LINE = 1_000_000, 65_536
 # So much of a body that is refused is still taken in: who is cut off while sending would not read the answer.
 MOST_IGNORED = 16_000_000
@@ -38,11 +42,11 @@ DOCUMENT_PATH = "/openapi.json"
 WORDS = {"true": True, "false": False}
 
 
-def serve(connection: socket.socket, guard: Guard, runtime: Runtime) -> None:
-    """Answer the one request of a connection."""
+def serve(connection: socket.socket, guard: Guard, runtime: Runtime, turns: Semaphore) -> None:
+    """Answer the one request of a connection; only so many as there are turns ask the database at once."""
     connection.setblocking(True)
     try:
-        _Conversation(connection, guard, runtime)
+        _Conversation(connection, guard, runtime, turns)
     except OSError as error:
         logger.debug("A client of the admin server went away: %s", error)
 
@@ -85,8 +89,8 @@ class _Conversation(BaseHTTPRequestHandler):
     default_request_version = "HTTP/1.0"
     server_version, sys_version = "dbos", ""
 
-    def __init__(self, connection: socket.socket, guard: Guard, runtime: Runtime) -> None:
-        self.guard, self.runtime = guard, runtime
+    def __init__(self, connection: socket.socket, guard: Guard, runtime: Runtime, turns: Semaphore) -> None:
+        self.guard, self.runtime, self.turns = guard, runtime, turns
         self.answered = False
         super().__init__(connection, ("", 0), None)  # type: ignore[arg-type]  # the server is asked for nothing
 
@@ -138,9 +142,19 @@ class _Conversation(BaseHTTPRequestHandler):
                 raise Refusal(405, f"Only {allowed} is possible here", Allow=allowed)
             raise Refusal(404, "There is no such path")
         asked = Asked(self.runtime, path, _query(endpoint, target.query), self._body(endpoint))
-        result = _done(endpoint, asked)
+        with nullcontext() if endpoint.is_instant else self._turn():
+            result = _done(endpoint, asked)
         text = str(result) if endpoint.media_type == "text/plain" else json.dumps(result)
         self._send(endpoint.status, "" if endpoint.result is None else text, endpoint.media_type)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if not self.turns.acquire(timeout=TURN_SECONDS):
+            raise Refusal(503, "Too many requests wait for the database")
+        try:
+            yield
+        finally:
+            self.turns.release()
 
     def _document(self) -> dict[str, Any]:
         return document(
@@ -170,14 +184,15 @@ class _Conversation(BaseHTTPRequestHandler):
         try:
             value = json.loads(text.decode(), parse_constant=_no_number)
         except (ValueError, RecursionError) as error:
-            raise Refusal(400, f"Invalid JSON input: {error}") from None
+            raise Refusal(endpoint.unreadable_status, f"Invalid JSON input: {error}") from None
         check(endpoint.body, value, "The body")
         return value
 
     # -- writing -----------------------------------------------------------------------------------------------
 
     def _refuse(self, refusal: Refusal) -> None:
-        self._send(refusal.status, json.dumps({"error": refusal.message}), "application/json", **refusal.headers)
+        text = json.dumps({"error": refusal.message}) if refusal.message else ""
+        self._send(refusal.status, text, "application/json", **refusal.headers)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """What the base class refuses, in our form."""

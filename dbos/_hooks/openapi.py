@@ -132,8 +132,13 @@ class Endpoint:
     #: None: it gives nothing.
     result: Schema | None = None
     media_type: str = "application/json"
-    #: The status codes of refusals of its own.
+    #: The status codes of refusals of its own, and of those that say nothing but their code.
     refusals: tuple[int, ...] = ()
+    silent_refusals: tuple[int, ...] = ()
+    #: What a body comes to that is no JSON.
+    unreadable_status: int = 400
+    #: It asks nothing of the database, so it waits for no turn.
+    is_instant: bool = False
     #: It changes something although it is a GET.
     changes: bool = False
 
@@ -184,13 +189,14 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         answer["content"] = {endpoint.media_type: {"schema": endpoint.result}}
     more = (411, 413) if endpoint.method == "POST" else ()
     refusals = sorted({*ALWAYS, *more, *endpoint.refusals})
-    failed = {"application/json": {"schema": ERROR}}
+    failed = {"content": {"application/json": {"schema": ERROR}}}
     operation: dict[str, Any] = {
         "summary": endpoint.summary,
         "operationId": f"{endpoint.method.lower()}{re.sub(r'[^a-z]+', '_', endpoint.path)}",
         "responses": {
             str(endpoint.status): answer,
-            **{str(status): {"description": REFUSALS[status], "content": failed} for status in refusals},
+            **{str(status): {"description": REFUSALS[status], **failed} for status in refusals},
+            **{str(status): {"description": REFUSALS[status]} for status in endpoint.silent_refusals},
         },
     }
     if parameters:

@@ -97,7 +97,7 @@ class TelemetrySettings:
 def settings_of(given: Mapping[str, Any]) -> TelemetrySettings | None:
     """The settings in a configuration; None: no telemetry. Raises DBOSInitializationError for what makes no sense."""
     chosen = given.get("otel_attribute_format", "legacy")
-    if chosen not in FORMATS:
+    if not isinstance(chosen, str) or chosen not in FORMATS:
         raise DBOSInitializationError(f"otel_attribute_format must be one of {', '.join(FORMATS)}, not {chosen!r}")
     traces, logs = (_endpoints(given, key) for key in ("otlp_traces_endpoints", "otlp_logs_endpoints"))
     attributes = given.get("otlp_attributes") or {}
@@ -112,7 +112,7 @@ def settings_of(given: Mapping[str, Any]) -> TelemetrySettings | None:
 
 def _endpoints(given: Mapping[str, Any], key: str) -> tuple[str, ...]:
     urls = given.get(key) or ()
-    if isinstance(urls, str) or not all(isinstance(url, str) and urlsplit(url).hostname for url in urls):
+    if not isinstance(urls, list | tuple) or not all(isinstance(url, str) and urlsplit(url).hostname for url in urls):
         raise DBOSInitializationError(f"{key} must be a list of URLs, as in ['http://localhost:4318/v1/traces']")
     return tuple(urls)
 

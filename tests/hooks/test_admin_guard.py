@@ -193,6 +193,30 @@ def _drip(connection: socket.socket, ended: threading.Event) -> None:
         return
 
 
+def test_who_says_nothing_keeps_nobody_from_being_heard(admin: Launch) -> None:
+    client = admin()
+    held = [client.connect() for _ in range(100)]
+    eventually(lambda: len(served()._connections) == len(held))
+
+    assert b"healthy" == client.ask("GET", "/dbos-healthz").body
+    assert 200 == client.ask("POST", "/workflows", {}).status
+    for each in held:
+        each.close()
+
+
+def test_health_is_told_while_all_wait_for_the_database(admin: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin_http, "TURN_SECONDS", 0.1)
+    client, turns = admin(), served()._turns
+    taken = 0
+    while turns.acquire(blocking=False):
+        taken += 1
+
+    assert 503 == client.ask("POST", "/workflows", {}).status
+    assert 200 == client.ask("GET", "/dbos-healthz").status
+    turns.release(taken)
+    assert 200 == client.ask("POST", "/workflows", {}).status
+
+
 def test_many_connections_at_once_are_turned_away_and_then_served(admin: Launch) -> None:
     from dbos._hooks.admin import MOST_CONNECTIONS
 
