@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from dbos._kernel.scope import Here
 
 # What tells that a worker died, in the words of those who do not use the standard library's.
-LOST = ("KilledWorker", "WorkerCrashedError")
+LOST = ("KilledWorker", "WorkerCrashedError", "OwnerDiedError", "NodeDiedError")
+# What Ray puts around the error of a function, which is its `cause`.
+AROUND = "RayTaskError"
 
 
 def away(
@@ -81,6 +83,9 @@ def _outcome(name: str, executors: Executors, executor: Executor, future: Future
     is_lost = isinstance(error, BrokenExecutor | CancelledError) or type(error).__name__ in LOST
     if is_lost or not isinstance(error, Exception):
         raise _lost(name, executors, executor, error) from error
+    cause = getattr(error, "cause", None)
+    if type(error).__name__.startswith(AROUND) and isinstance(cause, Exception):
+        raise cause
     raise error
 
 

@@ -6,11 +6,11 @@ import inspect
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypedDict, TypeVar, cast, overload
 
-from sqlalchemy import URL, Engine, NullPool, create_engine, make_url, text
+from sqlalchemy import URL, Engine, NullPool, create_engine, text
 
 from dbos._engine.transaction import ISOLATION_LEVELS, TransactionSpec, begin_immediately
 from dbos._faces.ambient import instance, registry
-from dbos._faces.config import engine_for, parsed
+from dbos._faces.config import engine_for, parsed, read_url
 from dbos._features.datasources import SESSION, Datasource, async_sessions_of, perform, sessions_of
 from dbos._kernel.plan import arun, in_its_colour, refuse_to_block, run
 from dbos._kernel.scope import HERE
@@ -273,14 +273,14 @@ def _refuse_binds(sessionmaker: Any) -> None:
 
 
 def _async_url(url: str | URL) -> URL:
-    made = make_url(url)
+    made = read_url(url)
     if made.get_backend_name() == "sqlite":
         return made.set(drivername="sqlite+aiosqlite")
     return made if "+" in made.drivername else parsed(made)
 
 
 def _sync_url(url: str | URL) -> URL:
-    made = make_url(url)
+    made = read_url(url)
     if made.get_backend_name() == "sqlite":
         return parsed(made.set(drivername="sqlite"))
     return parsed(made.set(drivername="postgresql+psycopg"))

@@ -9,6 +9,7 @@ from sqlalchemy import BigInteger, Text, bindparam, select
 from dbos._kernel.plan import op
 from dbos._kernel.scope import Here
 from dbos._kernel.statement import statement, statement_of
+from dbos.error import DBOSSchemaError
 
 if TYPE_CHECKING:
     from sqlalchemy.sql.expression import Executable
@@ -96,4 +97,10 @@ async def list_sources(here: Here, versions: list[str]) -> list[CodeSource]:
 async def keep_source(here: Here, version: str, workflow: str, text: str) -> None:
     """Keep the source of a version of a workflow's code. What is kept already stays as it is."""
     now = here.ground.clock.now_ms()
-    await here.tx(lambda conn: conn.run(KEEP_SOURCE, version=version, workflow=workflow, text=text, now=now))
+
+    def work(conn: Conn) -> None:
+        if not conn.tables.layout.own:
+            raise DBOSSchemaError("The database has no place for sources yet: launch the application once")
+        conn.run(KEEP_SOURCE, version=version, workflow=workflow, text=text, now=now)
+
+    await here.tx(work)

@@ -146,6 +146,12 @@ def SET_ORIGIN(t: Tables) -> Executable:
     )
 
 
+def _count_from(conn: Conn, schedule_id: str, now_ms: int) -> None:
+    # A client may look at a database that no program of ours has opened: whoever fires there keeps no such moment.
+    if conn.tables.layout.own:
+        conn.run(SET_ORIGIN, schedule_id=schedule_id, now=now_ms)
+
+
 # -- create, apply ---------------------------------------------------------------------------------------------
 
 
@@ -192,7 +198,7 @@ async def create_schedule(
 
         def work(conn: Conn) -> bool:
             if conn.run(ADD, schedule_id=schedule_id, **definition):
-                conn.run(SET_ORIGIN, schedule_id=schedule_id, now=here.ground.clock.now_ms())
+                _count_from(conn, schedule_id, here.ground.clock.now_ms())
                 return True
             found = conn.first(NAMED, name=definition["name"])
             return found is not None and found.schedule_id == schedule_id
@@ -235,12 +241,12 @@ def _apply(conn: Conn, definition: dict[str, Any], new_schedule_id: str, now_ms:
         found = conn.first(NAMED, name=definition["name"])
         if found is None:
             if conn.run(ADD, schedule_id=new_schedule_id, **definition):
-                conn.run(SET_ORIGIN, schedule_id=new_schedule_id, now=now_ms)
+                _count_from(conn, new_schedule_id, now_ms)
                 return
         elif conn.run(CHANGE, **definition):
             same = (found.schedule, found.cron_timezone) == (definition["schedule"], definition["cron_timezone"])
             if not same:
-                conn.run(SET_ORIGIN, schedule_id=found.schedule_id, now=now_ms)
+                _count_from(conn, found.schedule_id, now_ms)
             return
         # Another program made or deleted it between our two looks.
 
@@ -366,7 +372,7 @@ async def _set_status(here: Here, name: str, status: str) -> None:
     def work(conn: Conn) -> None:
         for changed in conn.run(SET_STATUS, name=name, new_status=status):
             if status == ACTIVE:
-                conn.run(SET_ORIGIN, schedule_id=changed.schedule_id, now=here.ground.clock.now_ms())
+                _count_from(conn, changed.schedule_id, here.ground.clock.now_ms())
 
     await here.tx(work, rings=[CHANGED])
 
@@ -377,7 +383,8 @@ async def delete_schedule(here: Here, name: str) -> None:
 
     def work(conn: Conn) -> None:
         for removed in conn.run(REMOVE, name=name):
-            conn.run(FORGET_ORIGIN, schedule_id=removed.schedule_id)
+            if conn.tables.layout.own:
+                conn.run(FORGET_ORIGIN, schedule_id=removed.schedule_id)
 
     async def remove(place: Here) -> None:
         await place.tx(work, rings=[CHANGED])

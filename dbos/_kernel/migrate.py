@@ -21,7 +21,7 @@ from dbos._kernel.job import Tx
 from dbos._kernel.layout import columns_of
 from dbos._kernel.plan import perform
 from dbos._kernel.schema import CLASSIC_VERSION, OWN_VERSION
-from dbos.error import DBOSSchemaError
+from dbos.error import DBOSException, DBOSSchemaError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,6 +35,8 @@ logger = logging.getLogger("dbos")
 
 # The key under which every DBOS program takes turns at migrating.
 ADVISORY_LOCK = 1234567890
+# What every file of SQLite begins with.
+SQLITE_MAGIC = b"SQLite format 3\0"
 
 
 def migrate(store: Store) -> None:
@@ -82,6 +84,9 @@ def _make(conn: Conn) -> None:
     if not columns_of(conn, "workflow_status"):
         if tables.schema is not None:
             _ddl(conn, CreateSchema(tables.schema, if_not_exists=True))
+        # Another program's first migration failed after it had made this one table, which says what is there: nothing.
+        if columns_of(conn, "dbos_migrations"):
+            conn.say(f"DROP TABLE {tables.migrations.fullname}")
         _create(conn, tables.shared)
         for definition in definitions(tables):
             conn.say(definition)
@@ -140,6 +145,7 @@ def _create_database(url: URL) -> None:
 def drop_database(url: URL) -> None:
     """Remove the system database: the file, or the database on the server."""
     if url.get_backend_name() == "sqlite":
+        _ensure_database(Path(url.database or ""))
         for suffix in ("", "-wal", "-shm", "-journal"):
             Path(f"{url.database}{suffix}").unlink(missing_ok=True)
         return
@@ -150,3 +156,13 @@ def drop_database(url: URL) -> None:
             conn.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
     finally:
         probe.dispose()
+
+
+def _ensure_database(file: Path) -> None:
+    """Refuse a file that is none of SQLite's: a misspelt address must not cost somebody his program."""
+    if not file.exists():
+        return
+    with file.open("rb") as opened:
+        beginning = opened.read(len(SQLITE_MAGIC))
+    if beginning and beginning != SQLITE_MAGIC:
+        raise DBOSException(f"{file} is no SQLite database; nothing was deleted")

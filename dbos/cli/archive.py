@@ -59,7 +59,7 @@ def collect(arguments: Namespace) -> None:
         raise Misuse("what is to be forgotten? Give --older-than, --keep, or both")
     age: float | None = arguments.older_than
     bounds: dict[str, Any] = {
-        "cutoff_epoch_timestamp_ms": None if age is None else int((time.time() - age) * 1000),
+        "cutoff_epoch_timestamp_ms": None if age is None else max(0, int((time.time() - age) * 1000)),
         "rows_threshold": arguments.keep,
     }
     with database.actor(arguments) as client:

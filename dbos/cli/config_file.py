@@ -39,20 +39,21 @@ def settings() -> dict[str, Any]:
         raise Misuse(f"{CONFIG_FILE} is not YAML{'' if mark is None else f' (line {mark.line + 1})'}") from None
     except UnicodeDecodeError:
         raise Misuse(f"{CONFIG_FILE} is not UTF-8") from None
+    except RecursionError:
+        raise Misuse(f"{CONFIG_FILE} nests too deeply") from None
     if not isinstance(found, dict):
         raise Misuse(f"{CONFIG_FILE} must contain a dictionary")
-    filled: dict[str, Any] = _filled(found)
-    return filled
+    return found
 
 
 def text(key: str) -> str | None:
     """A setting that is a text."""
     found = settings().get(key)
-    if found is None or found == "":
+    if found is None:
         return None
     if not isinstance(found, str):
         raise Misuse(f"{key} in {CONFIG_FILE} must be a text")
-    return found
+    return _filled(found) or None
 
 
 def commands(section: str, key: str) -> list[str]:
@@ -63,17 +64,11 @@ def commands(section: str, key: str) -> list[str]:
         return []
     if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
         raise Misuse(f"{section}.{key} in {CONFIG_FILE} must be a list of commands")
-    return found
+    return [_filled(each) for each in found]
 
 
-def _filled(value: Any) -> Any:
-    if isinstance(value, str):
-        return PLACEHOLDER.sub(_replaced, value)
-    if isinstance(value, dict):
-        return {key: _filled(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_filled(each) for each in value]
-    return value
+def _filled(text: str) -> str:
+    return PLACEHOLDER.sub(_replaced, text)
 
 
 def _replaced(found: re.Match[str]) -> str:

@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from dbos import DBOSClient, Serializer
-from dbos._faces.config import parsed, urls_of
+from dbos._faces.config import VALID_NAME, parsed, urls_of
 from dbos.cli import config_file
 from dbos.cli.config_file import CONFIG_FILE
 from dbos.cli.failure import Misuse
@@ -45,6 +45,8 @@ def address(arguments: Namespace) -> str:
         system, _ = urls_of(None, application)
         return system.render_as_string(hide_password=False)
     if name:
+        if not VALID_NAME.fullmatch(name):
+            raise Misuse(f"name in {CONFIG_FILE} must be 3 to 30 of a-z, 0-9, - and _")
         return f"sqlite:///{name.replace('-', '_')}.sqlite"
     raise Misuse(f"which database? Give --sys-db-url, set {URL_VARIABLE}, or write {CONFIG_FILE}")
 

@@ -11,6 +11,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from dbos.cli.failure import Failure, expected_errors, in_one_line
@@ -28,6 +29,7 @@ BROKEN_PIPE = 141
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code."""
+    _open_standard_streams()
     arguments = make_parser().parse_args(argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -46,6 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except expected_errors() as error:
         return _say(error, 1)
     return code or 0
+
+
+def _open_standard_streams() -> None:
+    """Put nothing in the place of those that whoever started us has closed: Python has None there."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - for as long as we live
 
 
 def command_named(name: str) -> Command:

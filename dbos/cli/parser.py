@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -36,12 +37,14 @@ def moment(text: str) -> datetime:
         raise argparse.ArgumentTypeError(f"not a moment such as 2030-12-31T23:59: {text!r}") from None
 
 
-def at_least(least: int) -> Any:
-    """A whole number that is not too small."""
+def at_least(least: int, most: int = 2**63 - 1) -> Any:
+    """A whole number that is not too small, and not more than the database can hold."""
 
     def number(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
+        if not (text.isascii() and text.isdecimal()) or int(text) < least:
             raise argparse.ArgumentTypeError(f"not a whole number of at least {least}: {text!r}")
+        if int(text) > most:
+            raise argparse.ArgumentTypeError(f"not a whole number of at most {most}: {text!r}")
         return int(text)
 
     return number
@@ -64,6 +67,19 @@ def age(text: str) -> float:
     if found is None:
         raise argparse.ArgumentTypeError(f"not an age such as 30d, 12h, 45m or 90s: {text!r}")
     return int(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}[found[2]]
+
+
+class ShowVersion(argparse.Action):
+    """Says the version and ends, whatever else the line says."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **rest: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, **rest)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from dbos.cli.versions import own  # what it needs, no other line needs before it is understood
+
+        own(argparse.Namespace(json=False))
+        parser.exit()
 
 
 # -- options that several commands have ------------------------------------------------------------------------
@@ -123,7 +139,9 @@ def _filters() -> argparse.ArgumentParser:
     statuses = [each.value for each in WorkflowStatusString]
     made.add_argument("-t", "--start-time", type=moment, metavar="TIME", help="created since then (ISO 8601)")
     made.add_argument("-e", "--end-time", type=moment, metavar="TIME", help="created until then (ISO 8601)")
-    made.add_argument("-S", "--status", action="append", choices=statuses, help="may be given several times")
+    made.add_argument(
+        "-S", "--status", action="append", type=str.upper, choices=statuses, help="may be given several times"
+    )
     made.add_argument("-n", "--name", action="append", help="of the workflow function; may be given several times")
     made.add_argument("-q", "--queue-name", action="append", metavar="QUEUE", help="may be given several times")
     made.add_argument("-d", "--sort-desc", action="store_true", help="the newest first")
@@ -147,6 +165,7 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    made.add_argument("-V", "--version", action=ShowVersion, help="say the version of this command")
     commands = made.add_subparsers(metavar="COMMAND", required=True)
     _add_programs(commands)
     _add_databases(commands)
@@ -202,7 +221,7 @@ def _add_programs(commands: Commands) -> None:
         type=seconds,
         default=30.0,
         metavar="SECONDS",
-        help="on SIGTERM or Ctrl-C let running workflows finish for so long, then hand over the rest "
+        help="on SIGTERM, SIGHUP or Ctrl-C let running workflows finish for so long, then hand over the rest "
         "(default: %(default)g); a second signal ends it at once",
     )
 
@@ -278,7 +297,11 @@ def _add_workflow(commands: Commands) -> None:
     fork = _add(group, "fork", "workflows:fork", "start a copy of a workflow that keeps its first steps", *common)
     fork.add_argument("id", metavar="ID")
     fork.add_argument(
-        "-S", "--step", type=at_least(1), default=1, help="the first step that runs anew (default: %(default)s)"
+        "-S",
+        "--step",
+        type=at_least(1, 2**31 - 1),
+        default=1,
+        help="the first step that runs anew (default: %(default)s)",
     )
     fork.add_argument("-f", "--forked-workflow-id", metavar="NEW", help="the id of the copy (default: a new one)")
     fork.add_argument("-v", "--application-version", metavar="VERSION", help="of the code to run it (default: any)")
@@ -313,7 +336,7 @@ def _add_archive(commands: Commands) -> None:
         commands, "export", "archive:export", "write workflows with all they own to a file", _filters(), *common
     )
     export.add_argument("file", metavar="FILE", help="where to; - writes to standard output")
-    export.add_argument("ids", nargs="*", metavar="ID", help="of a workflow (default: all that match)")
+    export.add_argument("ids", nargs="*", default=[], metavar="ID", help="of a workflow (default: all that match)")
     export.add_argument("--no-children", action="store_true", help="without what they started")
     export.set_defaults(limit=None, offset=0)
 
@@ -371,7 +394,10 @@ def _add_schedule(commands: Commands) -> None:
 def _add_version(commands: Commands) -> None:
     common = (_database(), _json())
     made = commands.add_parser(
-        "version", help="show the version of this command, or those of an application", description="Versions."
+        "version",
+        help="show the version of this command, or those of an application",
+        description="Versions.",
+        parents=[_json()],
     )
     made.set_defaults(run="versions:own")
     group = made.add_subparsers(metavar="COMMAND")

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable
 
-ENDING = (signal.SIGINT, signal.SIGTERM)
 HAS_GROUPS = hasattr(os, "killpg")
 TICK_SECONDS = 1.0
 
@@ -92,8 +91,16 @@ def _send(program: subprocess.Popen[bytes], number: int) -> None:
 
 
 def _on_end(act: Callable[[int, object], None]) -> None:
-    for number in ENDING:
+    for number in _ending():
         signal.signal(number, act)
+
+
+def _ending() -> list[int]:
+    """The signals that want us to end: also that of a terminal which closes, unless `nohup` said to ignore it."""
+    hangup: int | None = getattr(signal, "SIGHUP", None)
+    if hangup is None or signal.getsignal(hangup) is signal.SIG_IGN:
+        return [signal.SIGINT, signal.SIGTERM]
+    return [signal.SIGINT, signal.SIGTERM, hangup]
 
 
 # -- worker ----------------------------------------------------------------------------------------------------
@@ -132,6 +139,8 @@ def _imported(module: str) -> str:
             raise Misuse(str(error)) from None
     if file.suffix == ".py":
         folder, name = file.parent, file.stem
+    if not name or name.startswith("."):
+        raise Misuse(f"{module!r} is no name of a module")
     sys.path.insert(0, str(folder))
     try:
         importlib.import_module(name)
@@ -175,7 +184,7 @@ def _signals() -> SimpleQueue[int]:
     """Gets the first signal that wants us to end; a later one does what it does to any program."""
     # An event will not do: a handler that sets it may have interrupted just the one who holds its lock.
     signals: SimpleQueue[int] = SimpleQueue()
-    on_signals(ENDING, signals.put)
+    on_signals(_ending(), signals.put)
     return signals
 
 
@@ -188,5 +197,6 @@ def _wait(signals: SimpleQueue[int]) -> None:
 
 
 def _tell(text: str) -> None:
-    sys.stderr.write(f"dbos: {text}\n")
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # the terminal may be what has gone
+        sys.stderr.write(f"dbos: {text}\n")
+        sys.stderr.flush()

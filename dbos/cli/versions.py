@@ -23,12 +23,15 @@ VERSIONS = (
 )
 
 
-def own(_: Namespace) -> None:
+def own(arguments: Namespace) -> None:
     try:
-        found = version(DISTRIBUTION)
+        found: str | None = version(DISTRIBUTION)
     except PackageNotFoundError:
-        found = "unknown (not installed)"
-    output.line(f"DBOS CLI version: {found}")
+        found = None
+    if arguments.json:
+        output.document({"version": found})
+    else:
+        output.line(f"DBOS CLI version: {found or 'unknown (not installed)'}")
 
 
 def list_(arguments: Namespace) -> None:

@@ -238,7 +238,7 @@ def fork(arguments: Namespace) -> None:
     new_id = arguments.forked_workflow_id
     with (
         database.actor(arguments) as client,
-        SetWorkflowID(new_id) if new_id else contextlib.nullcontext(),
+        contextlib.nullcontext() if new_id is None else SetWorkflowID(new_id),
     ):
         made = client.fork_workflow(arguments.id, arguments.step, application_version=arguments.application_version)
     if arguments.json:

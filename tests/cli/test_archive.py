@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -64,7 +66,8 @@ def test_what_cannot_be_exported_or_imported_is_told_in_one_line(dbos: Run, rows
     for words, code, says in (
         (("export", "x", "nobody"), 1, "nobody"),
         (("export", "x", "w-1", "-n", "work"), 2, "ids or conditions"),
-        (("export", "no/such/folder/x"), 1, "No such file"),
+        (("export", "no/such/folder/x"), 1, "no/such/folder/x"),
+        (("export", "."), 1, "Is a directory"),
         (("import", "nothing"), 1, "No such file"),
         (("import", "broken"), 1, "Line 1 of the archive"),
     ):
@@ -73,6 +76,34 @@ def test_what_cannot_be_exported_or_imported_is_told_in_one_line(dbos: Run, rows
         assert says in said.err
         assert 1 == said.err.count("\n")
     assert not (tmp_path / "x").exists()
+
+
+def test_a_pipe_is_written_to_and_stays_one(dbos: Run, rows: Rows, tmp_path: Path) -> None:
+    """A file in the place of a pipe or a device would take it from everybody."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+
+    assert 0 == dbos("export", str(pipe), "w-1").code
+    reader.join()
+
+    assert 3 == len(read[0].splitlines())
+    assert pipe.is_fifo()
+
+
+def test_a_link_stays_and_what_it_names_is_replaced(dbos: Run, rows: Rows, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("real")
+
+    assert 0 == dbos("export", "link", "w-1").code
+
+    assert (tmp_path / "link").is_symlink()
+    assert 3 == len((tmp_path / "real").read_text().splitlines())
+
+
+def test_nothing_is_older_than_all_time(dbos: Run, rows: Rows) -> None:
+    assert 0 == dbos("gc", "--older-than", "999999999w", "--dry-run", "--json").document["would_delete"]
 
 
 def test_old_workflows_are_forgotten(dbos: Run, rows: Rows) -> None:

@@ -73,6 +73,8 @@ def test_a_secret_comes_from_its_file(run: Run, database: str, tmp_path: Path, m
         ("name: !!python/object/apply:os.system ['touch canary-password']", "is not YAML"),
         ("system_database_url: 5", "must be a text"),
         ("language: python", "which database"),
+        ("name: ../canary", "must be 3 to 30"),
+        ("name: " + "[" * 5_000, "nests too deeply"),
     ],
 )
 def test_a_file_that_is_wrong_is_told_of_without_quoting_it(run: Run, tmp_path: Path, text: str, says: str) -> None:
@@ -84,6 +86,16 @@ def test_a_file_that_is_wrong_is_told_of_without_quoting_it(run: Run, tmp_path: 
     assert says in said.err
     assert "canary" not in said.err
     assert not (tmp_path / "canary-password").exists()
+
+
+def test_only_what_is_asked_for_is_filled_in(run: Run, database: str) -> None:
+    """A secret that another command needs may be missing, and a text that stands for many is not written out."""
+    many = "a: &a [x, x, x]\n" + "".join(
+        f"{b}: &{b} [{', '.join([f'*{a}'] * 99)}]\n" for a, b in zip("abcde", "bcdef", strict=True)
+    )
+    write(f"{many}other: ${{DOCKER_SECRET:missing}}\nloop: &loop [*loop]\nsystem_database_url: {database}")
+
+    assert 0 == run("workflow", "list").code
 
 
 def test_a_variable_cannot_change_what_the_file_means(run: Run, database: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,11 @@ def test_a_database_has_to_be_named(run: Run, tmp_path: Path) -> None:
         "postgresql://me@127.0.0.1:1/db?password=canary",
         "canary",
         "postgresql://me:canary@127.0.0.1:1",
+        "postgresql://me:canary@127.0.0.1:port/db",
+        "postgresql://me:canary",
+        "postgresql://me:a@canary@127.0.0.1:1/db",
+        "mysql://me:canary@127.0.0.1/db",
+        "sqlite://canary@host/file",
     ],
 )
 @pytest.mark.parametrize("line", ["workflow list", "schema --json", "migrate", "reset --yes", "reset"])
@@ -86,3 +91,14 @@ def test_an_error_is_one_line_without_a_password(run: Run, line: str, url: str) 
     assert "canary" not in said.out + said.err
     assert said.code == 0 or 1 == len(said.err.splitlines())
     assert "Traceback" not in said.err
+
+
+def test_a_file_that_is_no_database_is_not_deleted(run: Run, tmp_path: Path) -> None:
+    """A misspelt address must not cost a program."""
+    program = tmp_path / "main.py"
+    program.write_text("print('mine')")
+
+    said = run("reset", "-s", f"sqlite:///{program}", "--yes")
+
+    assert (1, True) == (said.code, "no SQLite database" in said.err)
+    assert program.exists()

@@ -63,6 +63,11 @@ def test_all_commands_are_there() -> None:
         "workflow list --status FINISHED",
         "workflow list --limit 0",
         "workflow list --limit -1",
+        f"workflow list --limit {10**30}",
+        f"workflow list --offset {2**63}",
+        f"workflow fork w --step {2**31}",
+        f"gc --keep {10**30}",
+        "workflow list --limit ٣",
         "workflow list --start-time yesterday",
         "workflow fork w --step 0",
         "workflow cancel",
@@ -77,6 +82,24 @@ def test_what_is_not_understood_ends_with_2(run: Run, line: str) -> None:
 
     assert (2, "") == (said.code, said.out)
     assert said.err.startswith("usage: dbos")
+
+
+def test_a_status_may_be_written_small() -> None:
+    assert ["ERROR"] == make_parser().parse_args(["workflow", "list", "-S", "error"]).status
+
+
+def test_what_is_missing_is_named(run: Run) -> None:
+    """And not what may be left out."""
+    assert run("export").err.endswith("the following arguments are required: FILE\n")
+
+
+@pytest.mark.parametrize("line", ["version", "--version", "-V"])
+def test_it_says_its_version(run: Run, line: str) -> None:
+    said = run(line)
+
+    assert (0, "") == (said.code, said.err)
+    assert said.out.startswith("DBOS CLI version: ")
+    assert run("version", "--json").document["version"] in said.out
 
 
 def test_moments_without_a_zone_are_local() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -144,9 +145,55 @@ def test_a_worker_hands_over(start: Start, tmp_path: Path) -> None:
     assert 0 == ended(other)[0]
 
 
+@pytest.mark.parametrize("words", [["worker"], ["start", "--", sys.executable, "-m", "dbos", "worker"]])
+def test_a_terminal_that_closes_is_a_word_to_end(
+    start: Start, sqlite_template: Path, tmp_path: Path, words: list[str]
+) -> None:
+    """Nobody is left alone in the world, and what runs may finish."""
+    database = f"sqlite:///{shutil.copy(sqlite_template, tmp_path / 'w.sqlite')}"
+    (tmp_path / "app.py").write_text(APP)
+    process = start(*words, "app.py", DBOS_SYSTEM_DATABASE_URL=database)
+    heard(process, "serving app")
+    enqueue(database, "w", "gate")
+    eventually((tmp_path / "reached").exists)
+    process.send_signal(signal.SIGHUP)
+    heard(process, "ending")
+    (tmp_path / "gate").touch()
+
+    assert 0 == ended(process)[0]
+    with DBOSClient(system_database_url=database) as client:
+        assert "SUCCESS" == client.retrieve_workflow("w").get_status().status
+
+
+@pytest.mark.parametrize(
+    ("closed", "words", "code"),
+    [
+        (0, ["workflow", "delete", "-", "--yes"], 1),
+        (0, ["gc", "--keep", "0"], 0),
+        (0, ["import", "-"], 1),
+        (1, ["workflow", "list"], 0),
+        (2, ["workflow", "get", "nobody"], 1),
+    ],
+)
+def test_a_stream_may_be_closed(
+    sqlite_template: Path, tmp_path: Path, closed: int, words: list[str], code: int
+) -> None:
+    """As by a program that starts others without one."""
+    database = f"sqlite:///{shutil.copy(sqlite_template, tmp_path / 'w.sqlite')}"
+    line = [sys.executable, "-m", "dbos", *words, "-s", database]
+    run = f"import os; os.close({closed}); os.execv({sys.executable!r}, {line!r})"
+
+    ran = subprocess.run([sys.executable, "-c", run], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+                         capture_output=True, text=True, check=False)  # fmt: skip
+
+    assert code == ran.returncode, ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "code", "reason"),
     [
+        ([""], 2, "no name of a module"),
         (["nope"], 2, "there is no module 'nope'"),
         (["nope.py"], 2, "there is no file nope.py"),
         (["a.ipynb"], 2, "there is no file a.ipynb"),

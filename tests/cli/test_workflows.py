@@ -190,6 +190,7 @@ def test_fork_keeps_the_first_steps(done: App, dbos: Run) -> None:
     assert {"workflow_id": "w-1-again", "forked_from": "w-1", "start_step": 2} == said.document
     assert [2, 4] == DBOS.retrieve_workflow("w-1-again").get_result()
     assert 1 == dbos("workflow", "fork", "nope").code
+    assert 1 == dbos("workflow", "fork", "w-1", "-f", "").code
 
 
 def test_delete_asks_first(done: App, dbos: Run) -> None:

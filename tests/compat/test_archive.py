@@ -350,6 +350,21 @@ def test_memory_does_not_grow_with_the_number_of_workflows(app: App, rows: Rows,
     assert most < 25_000_000
 
 
+def test_the_null_of_json_is_no_attribute(app: App, rows: Rows) -> None:
+    """Later releases write it where a workflow has none."""
+    rows.run(f"ALTER TABLE {{}}workflow_status ADD COLUMN attributes {'JSONB' if rows.is_postgres else 'TEXT'}")
+    rows.add("none", "unknown", status="SUCCESS", attributes="null")
+    rows.add("some", "unknown", status="SUCCESS", attributes='{"a": 1}')
+    app.launch()
+    file = io.StringIO()
+    DBOS.export_workflows(file)
+
+    assert [] == DBOS.import_workflows(io.StringIO(file.getvalue()))
+    copies = DBOS.import_workflows(io.StringIO(file.getvalue()), new_ids=True)
+
+    assert [None, {"a": 1}] == [DBOS.get_workflow_status(each).attributes for each in copies]
+
+
 def test_an_archive_knows_both_layouts(app: App, rows: Rows) -> None:
     """Inputs and outcomes that have tables of their own leave with their workflow, and come back with its row."""
     rows.run("ALTER TABLE {}workflow_status ADD COLUMN completed_at BIGINT")

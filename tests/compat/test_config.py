@@ -80,7 +80,36 @@ def test_a_postgres_url_needs_a_database(key: str, url: str) -> None:
         configure(**{key: url})
 
 
-@pytest.mark.parametrize("interval", [0, -1, 0.0009])
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("postgresql://me:canary@host:port/db", "cannot be read"),
+        ("postgresql://me:canary", "cannot be read"),
+        ("postgresql://me:a@canary@host/db", "two @"),
+        ("mysql://me:canary@host/db", "not supported"),
+        ("sqlite://canary@host/file", "names no host"),
+    ],
+)
+def test_a_url_that_makes_no_sense_is_refused_without_being_quoted(url: str, says: str) -> None:
+    with pytest.raises(DBOSInitializationError, match=says) as caught:
+        configure(system_database_url=url)
+    assert "canary" not in str(caught.value)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("dbos_system_schema", "application_version", "executor_id", "db_engine_kwargs", "system_database_engine"),
+        *("otlp_traces_endpoints", "otlp_logs_endpoints", "notification_listener_polling_interval_sec"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_by_its_key(key: str) -> None:
+    with pytest.raises(DBOSInitializationError, match=key):
+        configure(**{key: object()})
+
+
+@pytest.mark.parametrize("interval", [0, -1, 0.0009, float("nan"), "1"])
 def test_a_polling_interval_has_a_minimum(interval: float) -> None:
     with pytest.raises(DBOSInitializationError):
         configure(notification_listener_polling_interval_sec=interval)

@@ -208,6 +208,18 @@ def test_a_migration_that_was_not_finished_is_refused(blank: str, sql: Sql) -> N
         App(blank).launch()
 
 
+def test_a_migration_that_never_got_to_the_tables_is_begun_anew(blank: str, sql: Sql) -> None:
+    """As where another program lacked the right to what its first migration needs."""
+    if schema_of(blank):
+        sql("CREATE SCHEMA dbos")
+    sql(f"CREATE TABLE {schema_of(blank)}dbos_migrations (version BIGINT NOT NULL PRIMARY KEY)")
+
+    App(blank).launch()
+
+    assert 12 == work_a_little()[0]
+    assert 1 == len(sql(f"SELECT version FROM {schema_of(blank)}dbos_migrations"))
+
+
 def test_tables_of_a_release_that_is_too_old_are_refused(blank: str, sql: Sql) -> None:
     make_tables(blank, Layout(), 5)
     sql(f"ALTER TABLE {schema_of(blank)}workflow_status DROP COLUMN serialization")

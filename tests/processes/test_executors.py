@@ -6,7 +6,7 @@ import importlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -233,3 +233,27 @@ def test_a_dask_cluster_sums_up_a_frame(runs: Runs, tmp_path: Path, coroner: Cor
 
     assert {"Rome": 4, "Oslo": 2} == dict(zip(summed["city"], summed["amount"], strict=True))
     assert (49, True) == (value, pid != os.getpid())
+
+
+class RayTaskError(Exception):
+    """As Ray has it, around the error of a function."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__("a traceback from far away")
+        self.cause = cause
+
+
+class Wrapping(ThreadPoolExecutor):
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        def call() -> Any:
+            try:
+                return fn(*args, **kwargs)
+            except Exception as error:
+                raise RayTaskError(error) from None
+
+        return super().submit(call)
+
+
+def test_an_error_of_the_function_comes_without_what_was_put_around_it(runs: Runs) -> None:
+    with Wrapping(1) as executor, pytest.raises(ValueError, match="no"):
+        runs(executor, away.raises, "value")

@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Boolean, Integer, Text, bindparam, func, select, union_all
 
-from dbos._engine.attributes import set_attributes
+from dbos._engine.attributes import attributes_of, set_attributes
 from dbos._kernel.statement import Statement, statement
 
 if TYPE_CHECKING:
@@ -199,7 +199,10 @@ def read_groups(conn: Conn, workflow_ids: Iterable[str], sorts: Iterable[str]) -
     found: dict[str, Group] = {}
     types = types_of(t, "workflow")
     for row in conn.run(READ["workflow"], workflow_ids=ids):
-        found[row.workflow_uuid] = Group(values_of(row, types))
+        values = values_of(row, types)
+        if attributes_of(values.get("attributes")) is None:
+            values.pop("attributes", None)  # later releases write the null of JSON where there are none
+        found[row.workflow_uuid] = Group(values)
     for sort in sorts:
         if sort not in OWNED:
             continue

@@ -6,6 +6,7 @@ were written, where children are taken along). A file appears whole or not at al
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import tempfile
@@ -223,7 +224,15 @@ def _to_target(target: Place, export: _Export) -> dict[str, int]:
 @contextmanager
 def _appearing(path: Path) -> Iterator[IO[str]]:
     """A file that takes its name only when all of it is on the disk."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent, text=False)
+    if path.exists() and not path.is_file():
+        # A pipe or a device is written to: a file in its place would take it from everybody. A folder is refused by this.
+        with path.open("w", encoding="utf-8", newline="\n") as file:
+            yield file
+        return
+    path = path.resolve()  # what a link names is replaced, and not the link
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent, text=False)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
             yield file
