@@ -52,7 +52,7 @@ OWN_VERSION = 3
 
 # True of every row. Only a listing says it, so that an index with this condition serves no other statement: a claim
 # that a planner without statistics led there would read all that its queue ever did.
-OF_A_LISTING = "created_at >= 0"
+OF_A_LISTING = f"created_at > {-(2**63) + 1}"
 
 # The indexes of `workflow_status`, each as lean as its use allows: name, columns, unique, condition.
 STATUS_INDEXES = (
