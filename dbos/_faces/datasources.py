@@ -51,13 +51,18 @@ class _Base:
         return f"<{type(self).__name__} {self._source.engine.url!r}>"
 
     @classmethod
-    def _made(cls, source: Datasource, *, run_migrations: bool) -> Self:
+    def _made(cls, source: Datasource, *, run_migrations: bool, owns_pool: bool = False) -> Self:
         made = cls.__new__(cls)
         made._source = source  # noqa: SLF001 - its own
-        if run_migrations:
-            source.prepare()
-        else:
-            source.check()
+        try:
+            if run_migrations:
+                source.prepare()
+            else:
+                source.check()
+        except BaseException:
+            if owns_pool:
+                source.close()
+            raise
         registry.datasources.append(source)
         return made
 
@@ -163,7 +168,7 @@ class SQLAlchemyDatasource(_Base):
         )
         if engine is None and source.dialect.single_writer:
             begin_immediately(made)
-        return cls._made(source, run_migrations=run_migrations)
+        return cls._made(source, run_migrations=run_migrations, owns_pool=engine is None)
 
     def sql_session(self) -> Session:
         """The SQLAlchemy session of the transaction that this code is in; it commits when the function returns."""

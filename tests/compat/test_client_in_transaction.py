@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, NullPool, create_engine, text
 from sqlalchemy.orm import Session
 
 from dbos import DBOS, DBOSClient, Queue, SetWorkflowID
@@ -115,7 +115,10 @@ def test_a_transaction_elsewhere_is_refused(database: str, app: App, client: DBO
     with pytest.raises(DBOSException, match="Connection or Session"):
         client.enqueue_in_transaction("text", options(), 1)  # type: ignore[arg-type]
     if not database.startswith("sqlite"):
-        with create_engine("sqlite://").begin() as mine, pytest.raises(DBOSException, match="one database"):
+        with (
+            create_engine("sqlite://", poolclass=NullPool).begin() as mine,
+            pytest.raises(DBOSException, match="one database"),
+        ):
             client.enqueue_in_transaction(mine, options(), 1)
 
 

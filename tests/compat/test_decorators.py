@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import logging
 
 import pytest
@@ -147,7 +148,7 @@ def test_an_async_function_gives_an_awaitable(app: App) -> None:
 
     app.launch()
     for function in (step, work):
-        assert asyncio.iscoroutinefunction(function)
+        assert inspect.iscoroutinefunction(function)
         assert 1 == asyncio.run(function())
 
 

@@ -308,7 +308,7 @@ def test_transactions_after_the_cut_are_done_again(app: App, hand: Hand, tmp_pat
 
     assert [1, 3] == hand.do("rewind_workflow", "w", start_step=2).result()
     assert [4, 5] == hand.do("rewind_workflow", "w").result()
-    with sa.create_engine(apart).connect() as conn:
+    with sa.create_engine(apart, poolclass=sa.NullPool).connect() as conn:
         assert 2 == conn.execute(sa.text("SELECT count(*) FROM transaction_outputs")).scalar()
 
 

@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -168,4 +169,6 @@ def square(x: int) -> int:
 
 
 if __name__ == "__main__":
+    # From 3.12 on Python warns of what is looked at here: forks beside threads.
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     {"drains": drains, "forks": forks}[sys.argv[1]](*sys.argv[2:])
