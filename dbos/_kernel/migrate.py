@@ -12,7 +12,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import create_engine, insert, select, text, update
+from sqlalchemy import create_engine, delete, insert, select, text, update
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.schema import CreateIndex, CreateSchema, CreateTable
 
@@ -84,19 +84,22 @@ def _make(conn: Conn) -> None:
     if not columns_of(conn, "workflow_status"):
         if tables.schema is not None:
             _ddl(conn, CreateSchema(tables.schema, if_not_exists=True))
-        # Another program's first migration failed after it had made this one table, which says what is there: nothing.
-        if columns_of(conn, "dbos_migrations"):
-            conn.say(f"DROP TABLE {tables.migrations.fullname}")
-        _create(conn, tables.shared)
+        # One may be there, and tell of nothing: another program's first migration failed after it had made this table.
+        _create(conn, _missing(conn, tables.shared))
         for definition in definitions(tables):
             conn.say(definition)
+        conn.run_once(delete(tables.migrations))
         conn.run_once(insert(tables.migrations).values(version=CLASSIC_VERSION[tables.dialect.name]))
     if not columns_of(conn, "notebook_migrations"):
         _create(conn, tables.own)
         conn.run_once(insert(tables.own_migrations).values(version=OWN_VERSION))
     else:  # an earlier version made them: every later one has only added tables
-        _create(conn, [table for table in tables.own if not columns_of(conn, table.name)])
+        _create(conn, _missing(conn, tables.own))
         conn.run_once(update(tables.own_migrations).values(version=OWN_VERSION))
+
+
+def _missing(conn: Conn, tables: Iterable[Table]) -> list[Table]:
+    return [table for table in tables if not columns_of(conn, table.name)]
 
 
 def _create(conn: Conn, wanted: Iterable[Table]) -> None:
