@@ -1,7 +1,7 @@
 """One connection to the admin server: read a request, have it done, write the answer, close.
 
-Whatever comes, the client gets an answer, and but for few in JSON. A request must have arrived as a whole within a few seconds and a
-body has a limit, so that nobody holds a thread by sending slowly or much; one connection is one request.
+Whatever comes, the client gets an answer, and but for few in JSON. A request must have arrived as a whole within a few
+seconds and a body has a limit, so that nobody holds a thread by sending slowly or much; one connection is one request.
 """
 
 from __future__ import annotations
