@@ -52,7 +52,7 @@ class Veil:
             return self._mask.text(value)
         if issubclass(kind, bytes | bytearray):
             return self._bytes(value)
-        if issubclass(kind, (*PLAIN, *CODE)) or (kind.__module__ or "").partition(".")[0] == "dbos":
+        if issubclass(kind, (*PLAIN, *CODE)) or _is_of_the_runtime(kind):
             return value
         if id(value) in self._seen:
             return self._seen[id(value)][1]
@@ -215,6 +215,11 @@ TABLES: dict[tuple[str, str], Callable[[Any, Mask, Callable[[Any], Any]], Any]] 
 def _hides(mask: Mask, name: Any) -> bool:
     """Whether a column is hidden: its name, or a part of it, is."""
     return any(mask.hides(part) for part in (name if isinstance(name, tuple) else (name,)))
+
+
+def _is_of_the_runtime(kind: type) -> bool:
+    """Whether it is a part of the runtime, and not what it hands out: a status or a message holds what users gave."""
+    return (kind.__module__ or "").partition(".")[0] == "dbos" and not dataclasses.is_dataclass(kind)
 
 
 def _attributes(value: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import pytest
 from IPython.core.debugger import Pdb
 from IPython.core.interactiveshell import InteractiveShell
 
-from dbos import DBOS, SetWorkflowID
+from dbos import DBOS, KafkaMessage, SetWorkflowID
 from dbos_notebook.masking import Mask
 from dbos_notebook.stored import preview
 from tests.notebook.shells import line, shell
@@ -73,6 +73,7 @@ VALUES: dict[str, Any] = {
     "a pair": [("Email", SECRET), ("n", 1)],
     "slots": Slots(),
     "a namespace": types.SimpleNamespace(email=SECRET),
+    "a message": KafkaMessage([("email", SECRET)], None, 0.0, 0, 1, 0, (1, 2), "t", f'{{"email": "{SECRET}"}}'),
     "what holds any of them": Held([Held(Slots())]),
 }
 
