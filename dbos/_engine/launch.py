@@ -25,7 +25,7 @@ from dbos._engine.watch import LoopWatch
 from dbos._kernel.bell import Bell
 from dbos._kernel.codec import Codec
 from dbos._kernel.ear import ear_for
-from dbos._kernel.migrate import ensure_database, migrate
+from dbos._kernel.migrate import ensure_database, migrate, verify, verify_database
 from dbos._kernel.model import PENDING
 from dbos._kernel.plan import run
 from dbos._kernel.statement import has_status, statement
@@ -56,6 +56,8 @@ class Settings:
     make_engine: Callable[[], Engine]
     #: The engine was given by the user and stays open.
     keeps_engine: bool
+    #: Tables that are missing are made; else they must be there.
+    migrates: bool
     #: The database of transactions.
     make_application: Callable[[Store], Application]
     schema: str
@@ -190,12 +192,12 @@ def _open(settings: Settings, registry: Registry, undo: ExitStack) -> Runtime:
     engine = settings.make_engine()
     if not settings.keeps_engine:
         undo.callback(engine.dispose)
-        ensure_database(engine)
+        (ensure_database if settings.migrates else verify_database)(engine)
     bell = Bell()
     store = Store(engine, settings.schema, settings.clock, bell.ring, owns_engine=not settings.keeps_engine)
     undo.callback(store.close, farewell_of_destroy(store))
     store.open()
-    migrate(store)
+    (migrate if settings.migrates else verify)(store)
     runtime = Runtime(
         store,
         bell,
@@ -210,7 +212,10 @@ def _open(settings: Settings, registry: Registry, undo: ExitStack) -> Runtime:
     )
     runtime.application = settings.make_application(store)
     undo.callback(runtime.application.close)
-    runtime.application.prepare()
+    if settings.migrates:
+        runtime.application.prepare()
+    else:
+        runtime.application.check()
     bell.add_look("stop", lambda conn, ids: look_for_stop(runtime, conn, ids))
     for kind, look in dispatch.looks(runtime).items():
         bell.add_look(kind, look)

@@ -62,14 +62,14 @@ def status_columns(t: Tables, *, load_input: bool = True, load_output: bool = Tr
     ]
 
 
-def step_columns(t: Tables) -> list[ColumnElement[Any]]:
+def step_columns(t: Tables, *, load_output: bool = True) -> list[ColumnElement[Any]]:
     """What `step_info` reads."""
     c = t.steps.c
     return [
         c.function_id,
         c.function_name,
-        c.output,
-        c.error,
+        c.output if load_output else null().label("output"),
+        c.error if load_output else null().label("error"),
         c.child_workflow_id,
         c.started_at_epoch_ms,
         c.completed_at_epoch_ms,

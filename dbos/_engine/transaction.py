@@ -45,7 +45,7 @@ from dbos._kernel.statement import statement
 from dbos._kernel.store import dialect_of
 from dbos._kernel.trace import happened, span
 from dbos._kernel.waiting import nothing, wait_until
-from dbos.error import DBOSMisuseError
+from dbos.error import DBOSMisuseError, DBOSSchemaError
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -112,6 +112,15 @@ class Application:
         self._prepared = True
         if not self.is_system:
             make_table(self.engine, self.outputs)
+
+    def check(self) -> None:
+        """See that it is there, where it is needed."""
+        self._prepared = True
+        if not self.is_system and not inspect(self.engine).has_table(self.outputs.name, schema=self.outputs.schema):
+            raise DBOSSchemaError(
+                f"The database {self.engine.url.database!r} lacks the table transaction_outputs, and run_migrations is "
+                "False. Run `dbos migrate` or call run_dbos_database_migrations() with app_database_url once."
+            )
 
     def forget(self, workflow_ids: list[str], from_step: int, before_ms: int | None = None) -> None:
         """Delete the records of these workflows' transactions, from a step on; or only those that are so old."""

@@ -63,6 +63,8 @@ class DBOSConfig(TypedDict, total=False):
     sys_db_pool_size: int | None
     #: Passed to SQLAlchemy's create_engine for both databases.
     db_engine_kwargs: dict[str, Any] | None
+    #: Whether a launch makes the tables that are missing; else it fails where some are. Default: True.
+    run_migrations: bool | None
     #: The Postgres schema of the system tables. Default: "dbos".
     dbos_system_schema: str | None
     #: A SQLAlchemy engine to use for the system database; it stays open when DBOS is destroyed.
@@ -133,6 +135,7 @@ class Config:
         _check_types(self.given)
         self.name = self._name()
         self.system_url, self.application_url = self._urls()
+        self.migrates = bool(self.given.get("run_migrations", True))
         self.schema: str = self.given.get("dbos_system_schema", "dbos")
         self.engine: Engine | None = self.given.get("system_database_engine")
         self.executor_id: str = self.given.get("executor_id") or os.environ.get(EXECUTOR_ID_VARIABLE) or "local"

@@ -135,6 +135,7 @@ class DBOS(Decorators, Operations, Scheduling):
         settings = Settings(
             make_engine=config.make_engine,
             keeps_engine=config.engine is not None,
+            migrates=config.migrates,
             make_application=config.make_application,
             schema=config.schema,
             executor_id=config.executor_id,

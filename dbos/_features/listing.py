@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Unpack
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import select
 
 from dbos._engine.selection import checked, describes_none, paged, select_matching
 from dbos._engine.status import status_columns, status_of, step_columns, step_info
@@ -12,11 +12,9 @@ from dbos._kernel.journal import step_op
 from dbos._kernel.model import StepInfo, WorkflowFilter, WorkflowStatus
 from dbos._kernel.naming import sought
 from dbos._kernel.scope import Here
-from dbos._kernel.statement import statement
 
 if TYPE_CHECKING:
     from sqlalchemy import Select
-    from sqlalchemy.sql.expression import Executable
 
     from dbos._kernel.schema import Tables
     from dbos._kernel.statement import Conn, Row
@@ -58,22 +56,20 @@ async def list_queued_workflows(here: Here, **wanted: Unpack[WorkflowFilter]) ->
     return await find(here, {**checked(wanted), "queues_only": True, "load_output": False})
 
 
-@statement
-def STEPS(t: Tables) -> Executable:
-    """The recorded steps of a workflow, in order."""
-    c = t.steps.c
-    return select(*step_columns(t)).where(c.workflow_uuid == bindparam("workflow_id")).order_by(c.function_id)
-
-
 @step_op("DBOS.listWorkflowSteps")
 async def list_workflow_steps(
-    here: Here, workflow_id: str, *, limit: int | None = None, offset: int | None = None
+    here: Here, workflow_id: str, *, limit: int | None = None, offset: int | None = None, load_output: bool = True
 ) -> list[StepInfo]:
-    """Return the recorded steps of a workflow in their order; none for an unknown id."""
+    """Return the recorded steps of a workflow in their order; none for an unknown id.
+
+    Without `load_output` the outputs and errors are None, and not read.
+    """
 
     def read(conn: Conn) -> list[Row]:
-        query: Any = STEPS.build(conn.tables)
-        return conn.run_once(paged(query, limit, offset), workflow_id=workflow_id)
+        c = conn.tables.steps.c
+        columns = step_columns(conn.tables, load_output=load_output)
+        query = select(*columns).where(c.workflow_uuid == workflow_id).order_by(c.function_id)
+        return conn.run_once(paged(query, limit, offset))
 
     sought(workflow_id)
     return [step_info(here.ground.codec, workflow_id, row) for row in await here.read(read)]

@@ -16,6 +16,7 @@ from sqlalchemy import create_engine, delete, insert, select, text, update
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.schema import CreateIndex, CreateSchema, CreateTable
 
+from dbos._kernel.forks import file_of
 from dbos._kernel.functions import definitions
 from dbos._kernel.job import Tx
 from dbos._kernel.layout import columns_of
@@ -44,6 +45,27 @@ def migrate(store: Store) -> None:
     if not store.read(is_complete):
         perform(Tx(store.lane, _make, patience_seconds=120))
     store.refresh_layout()
+
+
+def verify(store: Store) -> None:
+    """The same for a process that may change no tables: everything must be there."""
+    if not store.read(is_complete):
+        raise _incomplete(store.engine.url)
+    store.refresh_layout()
+
+
+def verify_database(engine: Engine) -> None:
+    """Refuse a SQLite file that is not there: a connection would make it."""
+    file = file_of(engine.url)
+    if file is not None and not file.exists():
+        raise _incomplete(engine.url)
+
+
+def _incomplete(url: URL) -> DBOSSchemaError:
+    return DBOSSchemaError(
+        f"The database {url.database!r} lacks tables of DBOS, and run_migrations is False. Run `dbos migrate` or call "
+        "run_dbos_database_migrations() once."
+    )
 
 
 def is_complete(conn: Conn) -> bool:

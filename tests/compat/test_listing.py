@@ -204,6 +204,8 @@ def test_steps_come_in_order_and_in_pages(app: App, hand: Hand) -> None:
     assert [1, 2] == ids(limit=2)
     assert [3, 4] == ids(limit=2, offset=2)
     assert [5] == ids(offset=4)
+    unread = hand.do("list_workflow_steps", "w", limit=1, load_output=False)
+    assert [("step", None, None)] == [(each["function_name"], each["output"], each["error"]) for each in unread]
 
 
 def test_an_unknown_workflow_has_no_steps(app: App, hand: Hand) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from dbos import DBOS, SetWorkflowID
+from dbos import DBOS, SetWorkflowID, run_dbos_database_migrations
 from dbos._faces.config import parsed
 from dbos._kernel.functions import definitions
 from dbos._kernel.layout import Layout
@@ -206,6 +206,22 @@ def test_a_migration_that_was_not_finished_is_refused(blank: str, sql: Sql) -> N
 
     with pytest.raises(DBOSSchemaError, match="was not finished"):
         App(blank).launch()
+
+
+def test_a_launch_that_may_make_nothing_wants_everything_there(blank: str, tmp_path: Path) -> None:
+    """As where the tables are made by a deployment, with rights that the application has not."""
+    app, own = App(blank), f"sqlite:///{tmp_path}/own.sqlite"
+    with pytest.raises(DBOSSchemaError, match="run_migrations is False.*run_dbos_database_migrations"):
+        app.launch(run_migrations=False)
+    assert not (tmp_path / "blank.sqlite").exists()
+
+    run_dbos_database_migrations(blank)
+    with pytest.raises(DBOSSchemaError, match="transaction_outputs.*app_database_url"):
+        app.relaunch(run_migrations=False, application_database_url=own)
+    run_dbos_database_migrations(blank, app_database_url=own)
+    app.relaunch(run_migrations=False, application_database_url=own)
+
+    assert 12 == work_a_little()[0]
 
 
 def test_a_migration_that_never_got_to_the_tables_is_begun_anew(blank: str, sql: Sql) -> None:
