@@ -23,9 +23,9 @@ from dbos._faces.ambient import (
     set_instance,
     take_over_handles,
 )
-from dbos._faces.config import EXECUTOR_ID_VARIABLE, VERSION_VARIABLE, Config, DBOSConfig
+from dbos._faces.config import EXECUTOR_ID_VARIABLE, VERSION_VARIABLE, Config, DBOSConfig, parsed
 from dbos._faces.decorators import Decorators
-from dbos._faces.migration import run_dbos_database_migrations
+from dbos._faces.migration import empty_tables, run_dbos_database_migrations
 from dbos._faces.operations import Operations
 from dbos._faces.options import checked_user
 from dbos._faces.parts import LOOKS, SERVICES
@@ -223,15 +223,26 @@ class DBOS(Decorators, Operations, Scheduling):
         drain_on(lambda: DBOS.destroy(workflow_completion_timeout_sec=timeout_seconds), signals)
 
     @staticmethod
-    def reset_system_database() -> None:
-        """Drop the system database with all workflows, before launch; the next launch makes it anew."""
+    def reset_system_database(
+        *, system_database_url: str | None = None, schema: str | None = None, truncate: bool = False
+    ) -> None:
+        """Drop the system database with all workflows, before launch; the next launch makes it anew.
+
+        It is the one that is configured, or that of `system_database_url`, for which no DBOS is needed. With `truncate`
+        the tables of `schema` (default: as configured, or "dbos") are emptied instead, which takes fewer rights.
+        """
         made = instance()
-        if made is None:
+        if made is None and system_database_url is None:
             logs.logger.warning("There is no DBOS whose system database could be reset")
             return
-        if made.launched is not None:
+        if made is not None and made.launched is not None:
             raise DBOSMisuseError("reset_system_database() must be called before DBOS.launch()")
-        drop_database(made.config.system_url)
+        config = None if made is None else made.config
+        url = config.system_url if system_database_url is None and config else parsed(system_database_url)
+        if truncate:
+            empty_tables(url, schema or (config.schema if config else "dbos"))
+        else:
+            drop_database(url)
 
     @staticmethod
     def recover_pending_workflows(executor_ids: list[str] | None = None) -> list[WorkflowHandle[Any]]:

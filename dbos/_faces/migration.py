@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from sqlalchemy import text
 
 from dbos._engine.transaction import Application
 from dbos._faces.config import engine_for, parsed
 from dbos._kernel.clock import Clock
-from dbos._kernel.migrate import ensure_database, migrate
+from dbos._kernel.forks import file_of
+from dbos._kernel.migrate import empty, ensure_database, migrate
 from dbos._kernel.store import Store
 from dbos.error import DBOSException
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
 
 
 def run_dbos_database_migrations(
@@ -49,3 +55,16 @@ def run_dbos_database_migrations(
                     conn.execute(text(grant))
     finally:
         store.close(lambda _: DBOSException("The migration is done"))
+
+
+def empty_tables(url: URL, schema: str) -> None:
+    """Forget all workflows, schedules and queues, and leave the tables."""
+    file = file_of(url)
+    if file is not None and not file.exists():  # a connection would make it
+        return
+    store = Store(engine_for(url), schema, Clock(), lambda _: None, owns_engine=True)
+    try:
+        store.open()
+        empty(store)
+    finally:
+        store.close(lambda _: DBOSException("The tables are empty"))

@@ -167,6 +167,20 @@ def _create_database(url: URL) -> None:
         probe.dispose()
 
 
+def empty(store: Store) -> None:
+    """Delete all rows but those that say what the tables are."""
+    store.refresh_layout()
+    perform(Tx(store.lane, _empty, patience_seconds=120))
+
+
+def _empty(conn: Conn) -> None:
+    tables = conn.tables
+    apart = (tables.queues, tables.side_input, tables.side_output)
+    for table in (*reversed(tables.metadata.sorted_tables), *apart):
+        if table not in (tables.migrations, tables.own_migrations) and columns_of(conn, table.name):
+            conn.run_once(delete(table))
+
+
 def drop_database(url: URL) -> None:
     """Remove the system database: the file, or the database on the server."""
     if url.get_backend_name() == "sqlite":

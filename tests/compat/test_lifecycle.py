@@ -313,6 +313,31 @@ def test_the_system_database_can_be_reset_before_the_launch(app: App, hand: Hand
     assert 7 == hand.call(work)
 
 
+def test_a_reset_may_leave_the_tables(app: App, hand: Hand, rows: Rows) -> None:
+    """Of a database that is named, without any DBOS."""
+
+    @hand.workflow(name="work")
+    async def work(do: Inside) -> int:
+        await do.set_event("k", 1)
+        return 7
+
+    app.launch()
+    DBOS.register_queue("q")
+    with SetWorkflowID("w"):
+        hand.call(work)
+    with pytest.raises(AssertionError):
+        DBOS.reset_system_database(system_database_url=app.database, truncate=True)
+    DBOS.destroy()
+    DBOS.reset_system_database(system_database_url=app.database, truncate=True)
+
+    assert [] == rows.run("SELECT * FROM {}workflow_status")
+    app.launch(run_migrations=False)
+    assert [] == DBOS.list_queues()
+    with SetWorkflowID("w"):
+        assert 7 == hand.call(work)
+    assert 1 == DBOS.get_event("w", "k", 1)
+
+
 def test_a_reset_deletes_the_file(tmp_path: Path) -> None:
     file = tmp_path / "some.sqlite"
     DBOS(config={"name": "some-app", "system_database_url": f"sqlite:///{file}", "log_level": "ERROR"})
