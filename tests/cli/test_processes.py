@@ -145,6 +145,15 @@ def test_a_worker_hands_over(start: Start, tmp_path: Path) -> None:
     assert 0 == ended(other)[0]
 
 
+@pytest.fixture
+def hangs_up() -> Iterator[None]:
+    """Programs that are started are told of a terminal that closes, also where the tests themselves run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangs_up")
 @pytest.mark.parametrize("words", [["worker"], ["start", "--", sys.executable, "-m", "dbos", "worker"]])
 def test_a_terminal_that_closes_is_a_word_to_end(
     start: Start, sqlite_template: Path, tmp_path: Path, words: list[str]
