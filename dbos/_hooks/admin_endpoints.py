@@ -16,7 +16,7 @@ from dbos._features import control, fork, inspection, listing, retention
 from dbos._hooks.openapi import Endpoint, Refusal, array, full_record, record
 from dbos._kernel.codec import PORTABLE
 from dbos._kernel.model import WorkflowStatus, WorkflowStatusString
-from dbos._kernel.naming import checked_id
+from dbos._kernel.naming import checked_if_given
 from dbos._kernel.plan import run
 from dbos._kernel.scope import OPTIONS, AssignedId
 from dbos.error import DBOSException
@@ -209,18 +209,13 @@ def _restart(asked: Asked) -> dict[str, str]:
 
 
 def _fork(asked: Asked) -> dict[str, str]:
-    return _forked(asked, asked.body.get("start_step") or 1, asked.body.get("application_version"))
+    return _forked(asked, asked.body.get("start_step") or 1, _name(asked, "application_version"))
 
 
 def _forked(asked: Asked, start_step: int, version: str | None) -> dict[str, str]:
-    new_id = (asked.body or {}).get("new_workflow_id")
+    new_id = _name(asked, "new_workflow_id")
     options = OPTIONS.get()
-    if new_id is not None:
-        try:
-            options = replace(options, assigned=AssignedId(checked_id(new_id, "new_workflow_id")))
-        except DBOSException as error:
-            raise Refusal(400, error.message) from None
-    token = OPTIONS.set(options)
+    token = OPTIONS.set(options if new_id is None else replace(options, assigned=AssignedId(new_id)))
     try:
         made = fork.fork_workflow.plan(
             asked.runtime.here, asked.path["workflow_id"], start_step, application_version=version
@@ -230,10 +225,19 @@ def _forked(asked: Asked, start_step: int, version: str | None) -> dict[str, str
         OPTIONS.reset(token)
 
 
+def _name(asked: Asked, key: str) -> str | None:
+    """What the body says under this key, if it can name something."""
+    try:
+        return checked_if_given((asked.body or {}).get(key), key)
+    except DBOSException as error:
+        raise Refusal(400, error.message) from None
+
+
 # -- the table -------------------------------------------------------------------------------------------------
 
 TEXT: dict[str, Any] = {"type": "string"}
 MAYBE: dict[str, Any] = {"type": ["string", "null"]}
+NAME: dict[str, Any] = {**MAYBE, "minLength": 1, "maxLength": 512}
 FLAG = {"type": ["boolean", "null"]}
 STATUS = {"type": "string", "enum": [each.value for each in WorkflowStatusString]}
 MOMENT = {"type": ["string", "null"], "format": "date-time"}
@@ -383,8 +387,8 @@ ENDPOINTS = (
         answer=_fork,
         body=record(
             start_step={"type": ["integer", "null"], "minimum": 0, "maximum": 2**31 - 1, "default": 1},
-            new_workflow_id={"type": ["string", "null"], "minLength": 1, "maxLength": 512},
-            application_version=MAYBE,
+            new_workflow_id=NAME,
+            application_version=NAME,
         ),
         unreadable_status=500,  # as the API has it
         result=MADE,

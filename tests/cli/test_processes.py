@@ -58,8 +58,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     yield make
     for process in started:
-        process.kill()
-        process.communicate()
+        with process:  # not to its pipes' end: what it started may have them still
+            process.kill()
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
