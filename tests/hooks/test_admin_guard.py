@@ -270,10 +270,13 @@ DBOS(config={"name": "forking", "system_database_url": sys.argv[1], "admin_port"
 DBOS.launch()
 port = instance().launched.services[-1].port
 wait, go = os.pipe()
+look, there = os.pipe()
 if os.fork() == 0:
+    os.write(there, b".")
     os.close(go)
     os.read(wait, 1)
     os._exit(0)
+os.read(look, 1)
 DBOS.destroy()
 with socket.socket() as again:
     again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
