@@ -404,7 +404,9 @@ def _id_for(parent: Run | None, step_id: int, options: StartOptions) -> tuple[st
         if not assigned.taken:
             assigned.taken = True
             return checked_id(assigned.workflow_id, "A workflow ID"), assigned.is_new
-        logger.warning("The id that was set names one workflow; a second one that starts there gets an id of its own")
+        logger.warning(
+            "SetWorkflowID, or the idempotency key of a request, names one workflow; a second one gets an id of its own"
+        )
     return new_id() if parent is None else f"{parent.workflow_id}-{step_id}", False
 
 
