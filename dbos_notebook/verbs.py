@@ -125,7 +125,7 @@ def _status(text: str) -> str:
 
 def _count(text: str) -> int:
     """How many; without a number the parser says of what."""
-    if not text.isdigit() or not int(text):
+    if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
     return int(text)
 

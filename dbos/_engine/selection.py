@@ -38,6 +38,9 @@ WORD_COLUMNS = {
     "executor_id": "executor_id",
 }
 
+# All conditions that are told in words.
+WORD_KEYS = (*WORD_COLUMNS, "workflow_id_prefix")
+
 
 def conditions(t: Tables, wanted: WorkflowFilter) -> list[ColumnElement[bool]]:
     c = t.status.c
@@ -134,7 +137,7 @@ def checked(wanted: WorkflowFilter) -> WorkflowFilter:
     unknown = sorted(set(wanted) - set(WorkflowFilter.__annotations__))
     if unknown:
         raise TypeError(f"a listing has no such condition: {', '.join(unknown)}")
-    for key in (*WORD_COLUMNS, "workflow_id_prefix"):
+    for key in WORD_KEYS:
         for word in words_of(wanted.get(key)) or ():  # type: ignore[arg-type]  # these keys all hold words
             sought(word, f"{key}:")
     strange = sorted(set(words_of(wanted.get("status")) or ()) - STATUSES)
@@ -145,7 +148,7 @@ def checked(wanted: WorkflowFilter) -> WorkflowFilter:
 
 def describes_none(wanted: WorkflowFilter) -> bool:
     """Whether the filter asks for one of none."""
-    return [] in (words_of(wanted.get(key)) for key in (*WORD_COLUMNS, "workflow_id_prefix"))  # type: ignore[arg-type]  # these keys all hold words
+    return [] in (words_of(wanted.get(key)) for key in WORD_KEYS)  # type: ignore[arg-type]  # these keys all hold words
 
 
 def select_matching(t: Tables, wanted: WorkflowFilter, *columns: ColumnElement[Any]) -> Select[Any]:

@@ -19,7 +19,7 @@ from dbos._engine.bounds import within
 from dbos._engine.runtime import Call
 from dbos._kernel.extension import guarded
 from dbos._kernel.journal import recorded, refuse_in_transaction
-from dbos._kernel.naming import checked_id
+from dbos._kernel.naming import checked_name
 from dbos._kernel.scope import StepStatus
 from dbos._kernel.trace import happened, span
 from dbos._kernel.waiting import nothing, wait_until
@@ -119,11 +119,8 @@ def step_options(options: StepOptions | None, func: Callable[..., Any]) -> StepS
     unknown = sorted(set(given) - set(StepOptions.__annotations__))
     if unknown:
         raise TypeError(f"StepOptions has no such key: {', '.join(unknown)}")
-    name = given.pop("name", None)
-    if name:
-        checked_id(name, "A name")
-    else:
-        name = getattr(func, "__qualname__", None) or type(func).__qualname__
+    name = given.pop("name", None) or getattr(func, "__qualname__", None) or type(func).__qualname__
+    checked_name(name, "A name")
     return StepSpec(name=name, **given).fitting(func)  # type: ignore[arg-type]  # the keys were looked at
 
 

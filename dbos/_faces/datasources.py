@@ -59,7 +59,7 @@ class _Base:
                 source.prepare()
             else:
                 source.check()
-        except BaseException:
+        except BaseException:  # whatever it is: nobody else knows of these connections
             if owns_pool:
                 source.close()
             raise

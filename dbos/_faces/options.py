@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from dbos._engine.attributes import attributes_of, attributes_text
 from dbos._engine.queue import checked_priority, returns_existing
 from dbos._faces.ambient import present_clock
+from dbos._kernel.clock import timeout_ms_of
 from dbos._kernel.naming import WorkflowIDReusePolicy, checked_id, checked_if_given, refuses_known_ids
 from dbos._kernel.scope import CALLER, OPTIONS, AssignedId, Caller, StartOptions
 from dbos._kernel.trace import installed_tracer
@@ -78,11 +79,7 @@ class SetWorkflowTimeout(_Block[StartOptions]):
 
     def __init__(self, workflow_timeout_sec: float | None) -> None:
         super().__init__()
-        if workflow_timeout_sec is not None and not (workflow_timeout_sec >= 0 and math.isfinite(workflow_timeout_sec)):
-            raise Exception(  # noqa: TRY002 - the plain exception that such programs expect
-                f"Invalid workflow timeout {workflow_timeout_sec}: it must be a number of seconds, not negative"
-            )
-        self.timeout_ms = None if not workflow_timeout_sec else max(1, int(workflow_timeout_sec * 1000))
+        self.timeout_ms = timeout_ms_of(workflow_timeout_sec)
 
     def _changed(self, value: StartOptions) -> StartOptions:
         return replace(value, has_timeout=True, timeout_ms=self.timeout_ms)

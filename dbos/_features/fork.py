@@ -7,7 +7,6 @@ places in queues are not inherited.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +16,7 @@ from dbos._engine.attributes import add_attributes, copy_attributes
 from dbos._engine.copies import sign_copies
 from dbos._engine.handle import Reference, retrieve_workflow
 from dbos._kernel.bell import event_of, queued
+from dbos._kernel.clock import timeout_ms_of
 from dbos._kernel.journal import as_step
 from dbos._kernel.model import ENQUEUED, INTERNAL_QUEUE
 from dbos._kernel.naming import checked_id, checked_if_given, new_id, sought
@@ -233,17 +233,9 @@ async def fork_workflow(
         queue_partition_key,
         replacement_children,
         replacement_outputs,
-        _timeout_ms(timeout_seconds),
+        timeout_ms_of(timeout_seconds),
     )
     return await _fork(here, workflow_id, lambda _: start_step, wanted)
-
-
-def _timeout_ms(seconds: float | None) -> int | None:
-    if not seconds:
-        return None
-    if not isinstance(seconds, int | float) or not (seconds > 0 and math.isfinite(seconds)):
-        raise ValueError(f"Invalid workflow timeout {seconds!r}: it must be a number of seconds, not negative")
-    return max(1, int(seconds * 1000))
 
 
 async def _fork(here: Here, workflow_id: str, cut_of: Callable[[Conn], int], wanted: Wanted) -> Reference:

@@ -64,6 +64,7 @@ async def list_workflow_steps(
 
     Without `load_output` the outputs and errors are None, and not read.
     """
+    sought(workflow_id)
 
     def read(conn: Conn) -> list[Row]:
         c = conn.tables.steps.c
@@ -71,5 +72,4 @@ async def list_workflow_steps(
         query = select(*columns).where(c.workflow_uuid == workflow_id).order_by(c.function_id)
         return conn.run_once(paged(query, limit, offset))
 
-    sought(workflow_id)
     return [step_info(here.ground.codec, workflow_id, row) for row in await here.read(read)]

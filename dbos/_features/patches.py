@@ -8,7 +8,7 @@ in which no other task of the workflow runs.
 from __future__ import annotations
 
 from dbos._kernel.journal import commit, ensure_running, record, refuse_in_transaction
-from dbos._kernel.naming import checked_id
+from dbos._kernel.naming import checked_name
 from dbos._kernel.plan import op
 from dbos._kernel.scope import Here, Run
 from dbos.error import DBOSException, DBOSPatchNondeterminismError
@@ -25,7 +25,7 @@ async def patch(here: Here, patch_name: str) -> bool:
     take its step ids in another order.
     """
     run = _run(here, PATCH)
-    checked_id(patch_name, "The name of a patch")
+    checked_name(patch_name, "The name of a patch")
     step_id, marker = run.steps_taken + 1, f"{PATCH}-{patch_name}"
     if _is_marked(run, step_id, marker):
         run.next_step()
@@ -49,7 +49,7 @@ async def deprecate_patch(here: Here, patch_name: str) -> bool:
     For a patch that no unfinished workflow comes without; when none comes with it either, the call can be removed.
     """
     run = _run(here, "DBOS.deprecate_patch")
-    checked_id(patch_name, "The name of a patch")
+    checked_name(patch_name, "The name of a patch")
     step_id = run.steps_taken + 1
     if _is_marked(run, step_id, f"{PATCH}-{patch_name}"):
         run.next_step()

@@ -9,6 +9,7 @@ clock that was set, makes a wait end at its moment and not at its duration.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -85,6 +86,13 @@ class Clock:
         if until_ms is None:
             return LONGEST_PIECE_SECONDS
         return min(max((until_ms - self.now_ms()) / 1000, 0.0), LONGEST_PIECE_SECONDS)
+
+
+def timeout_ms_of(seconds: float | None) -> int | None:
+    """How long a workflow may run, from what its user says; 0 and None are no timeout."""
+    if seconds is not None and not (isinstance(seconds, int | float) and 0 <= seconds < math.inf):
+        raise ValueError(f"Invalid workflow timeout {seconds!r}: it must be a number of seconds, not negative")
+    return max(1, int(seconds * 1000)) if seconds else None
 
 
 def epoch_ms_of(text: str) -> int:

@@ -184,7 +184,7 @@ def _empty(conn: Conn) -> None:
 def drop_database(url: URL) -> None:
     """Remove the system database: the file, or the database on the server."""
     if url.get_backend_name() == "sqlite":
-        _ensure_database(Path(url.database or ""))
+        _refuse_other_file(Path(url.database or ""))
         for suffix in ("", "-wal", "-shm", "-journal"):
             Path(f"{url.database}{suffix}").unlink(missing_ok=True)
         return
@@ -197,7 +197,7 @@ def drop_database(url: URL) -> None:
         probe.dispose()
 
 
-def _ensure_database(file: Path) -> None:
+def _refuse_other_file(file: Path) -> None:
     """Refuse a file that is none of SQLite's: a misspelt address must not cost somebody his program."""
     if not file.exists():
         return

@@ -11,6 +11,8 @@ from dbos.error import DBOSException
 
 # An index entry on Postgres holds no more than about 2,700 bytes; this leaves room for keys of two names.
 MOST_BYTES = 512
+# That of a step stands alone in one, if another release made it.
+LONGEST_NAME = 2_048
 
 WorkflowIDReusePolicy = Literal["return-existing", "reject"]
 WorkflowIDReusePolicy.__doc__ = (
@@ -44,6 +46,15 @@ def sought(value: Any, what: str = "A workflow ID") -> Any:
         if "\0" in value:
             raise DBOSException(f"{what} {value!r} contains a NUL character")
         _encoded(value, what)
+    return value
+
+
+def checked_name(value: Any, what: str) -> str:
+    """The value, if it can be the name of something inside a workflow: any text that has room in an index."""
+    if not isinstance(value, str):
+        raise DBOSException(f"{what} must be a string, not {value!r}")
+    if len(_encoded(sought(value, what), what)) > LONGEST_NAME:
+        raise DBOSException(f"{what} {value[:40]!r}... is too long; at most {LONGEST_NAME} bytes are possible")
     return value
 
 

@@ -112,14 +112,17 @@ def enqueue(database: str, workflow_id: str, file: str) -> None:
 def test_a_worker_drains(start: Start, database: str, tmp_path: Path) -> None:
     """Told to end, it lets what runs finish, and ends well."""
     (tmp_path / "app.py").write_text(APP)
-    worker = serving(start, database, "--drain", "20")
-    enqueue(database, "w", "gate")
-    eventually((tmp_path / "reached").exists)
-    worker.send_signal(signal.SIGTERM)
-    heard(worker, "ending")
-    (tmp_path / "gate").touch()
+    drains(serving(start, database, "--drain", "20"), signal.SIGTERM, database, tmp_path)
 
-    assert 0 == ended(worker)[0]
+
+def drains(process: subprocess.Popen[str], told: signal.Signals, database: str, folder: Path) -> None:
+    enqueue(database, "w", "gate")
+    eventually((folder / "reached").exists)
+    process.send_signal(told)
+    heard(process, "ending")
+    (folder / "gate").touch()
+
+    assert 0 == ended(process)[0]
     with DBOSClient(system_database_url=database) as client:
         assert "SUCCESS" == client.retrieve_workflow("w").get_status().status
 
@@ -163,15 +166,8 @@ def test_a_terminal_that_closes_is_a_word_to_end(
     (tmp_path / "app.py").write_text(APP)
     process = start(*words, "app.py", DBOS_SYSTEM_DATABASE_URL=database)
     heard(process, "serving app")
-    enqueue(database, "w", "gate")
-    eventually((tmp_path / "reached").exists)
-    process.send_signal(signal.SIGHUP)
-    heard(process, "ending")
-    (tmp_path / "gate").touch()
 
-    assert 0 == ended(process)[0]
-    with DBOSClient(system_database_url=database) as client:
-        assert "SUCCESS" == client.retrieve_workflow("w").get_status().status
+    drains(process, signal.SIGHUP, database, tmp_path)
 
 
 @pytest.mark.parametrize(
